@@ -1,0 +1,21 @@
+"""The extractors, a folder each.
+
+`models/<name>/__init__.py` has its `Config` and `add_options` and imports no torch; `models/<name>/extract.py` has
+its `Extractor`.
+"""
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+EXTRACTORS = ("i3d",)
+
+
+def load(name: str) -> ModuleType:
+    """The package of an extractor: `Config`, `add_options` and `weights_wanted`."""
+    return importlib.import_module(f"models.{name}")
+
+
+def load_extractor(name: str) -> Any:
+    """Its `Extractor` class: `Extractor(config, device).extract(path, frames_folder)` gives `Features`."""
+    return importlib.import_module(f"models.{name}.extract").Extractor

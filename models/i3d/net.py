@@ -1,0 +1,170 @@
+"""I3D, the inflated Inception-v1 of Quo Vadis, Action Recognition? (arXiv:1705.07750).
+
+The weights are the Kinetics ones published by DeepMind (Apache-2.0), in their PyTorch conversion (MIT; see
+`published.py`). Two variants run them:
+
+- `ancestor`: batch norm with eps 1e-5 and, along time too, padding from kernel and stride alone. The conversion ran
+  so, and features published with it carry these numbers.
+- `deepmind`: eps 1e-3 and TensorFlow's SAME padding, which depends on the input's length: the published scores.
+
+Different from both: where only one time step is left before the average pool, which spans two, it averages that one,
+so that stacks of 9 frames have features. The reference fails there.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+CROP_SIZE = 224
+NUM_FEATURES = 1024
+NUM_CLASSES = 400
+
+# Output channels of a mixed block: point, reduce_1, space_1, reduce_2, space_2, pool_point.
+MIXED_CHANNELS = {
+    "mixed_3b": (64, 96, 128, 16, 32, 32),
+    "mixed_3c": (128, 128, 192, 32, 96, 64),
+    "mixed_4b": (192, 96, 208, 16, 48, 64),
+    "mixed_4c": (160, 112, 224, 24, 64, 64),
+    "mixed_4d": (128, 128, 256, 24, 64, 64),
+    "mixed_4e": (112, 144, 288, 32, 64, 64),
+    "mixed_4f": (256, 160, 320, 32, 128, 128),
+    "mixed_5b": (256, 160, 320, 32, 128, 128),
+    "mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the two ways to run the published weights differ in."""
+
+    batch_norm_eps: float
+    pads_by_length: bool
+
+
+VARIANTS = {
+    "ancestor": Variant(batch_norm_eps=1e-5, pads_by_length=False),
+    "deepmind": Variant(batch_norm_eps=1e-3, pads_by_length=True),
+}
+
+
+class I3D(nn.Module):
+    """Features of stacks of frames, and the Kinetics classes they speak for."""
+
+    def __init__(self, channels_in: int, variant: Variant) -> None:
+        super().__init__()
+        self.stem = Unit(channels_in, 64, 7, stride=2, variant=variant)
+        self.pool_2a = Pool((1, 3, 3), (1, 2, 2), variant)
+        self.point_2b = Unit(64, 64, 1, variant=variant)
+        self.space_2c = Unit(64, 192, 3, variant=variant)
+        self.pool_3a = Pool((1, 3, 3), (1, 2, 2), variant)
+        self.mixed_3b = Mixed(192, "mixed_3b", variant)
+        self.mixed_3c = Mixed(256, "mixed_3c", variant)
+        self.pool_4a = Pool((3, 3, 3), (2, 2, 2), variant)
+        self.mixed_4b = Mixed(480, "mixed_4b", variant)
+        self.mixed_4c = Mixed(512, "mixed_4c", variant)
+        self.mixed_4d = Mixed(512, "mixed_4d", variant)
+        self.mixed_4e = Mixed(512, "mixed_4e", variant)
+        self.mixed_4f = Mixed(528, "mixed_4f", variant)
+        self.pool_5a = Pool((2, 2, 2), (2, 2, 2), variant)
+        self.mixed_5b = Mixed(832, "mixed_5b", variant)
+        self.mixed_5c = Mixed(832, "mixed_5c", variant)
+        self.classifier = nn.Conv3d(NUM_FEATURES, NUM_CLASSES, 1)
+
+    def forward(self, stacks: Tensor) -> Tensor:
+        """Features (B, 1024) of stacks (B, C, T, 224, 224) in [-1, 1], T >= 9: the layer before the classifier."""
+        x = stacks.contiguous(memory_format=torch.channels_last_3d)
+        x = self.stem(x)  # (B, 64, T/2, 112, 112)
+        x = self.pool_2a(x)
+        x = self.space_2c(self.point_2b(x))
+        x = self.pool_3a(x)  # (B, 192, T/2, 28, 28)
+        x = self.mixed_3c(self.mixed_3b(x))
+        x = self.pool_4a(x)  # (B, 480, T/4, 14, 14)
+        x = self.mixed_4d(self.mixed_4c(self.mixed_4b(x)))
+        x = self.mixed_4f(self.mixed_4e(x))
+        x = self.pool_5a(x)  # (B, 832, T/8, 7, 7)
+        x = self.mixed_5c(self.mixed_5b(x))
+        x = F.avg_pool3d(x, (min(2, x.shape[2]), 7, 7), stride=1)
+        return x.mean(dim=(2, 3, 4))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Kinetics logits (B, 400) of features (B, 1024).
+
+        The classifier is linear, so the mean over time of its outputs is its output for the mean.
+        """
+        return self.classifier(features[:, :, None, None, None]).flatten(1)
+
+    def fold_batch_norm(self) -> "I3D":
+        """Put each batch norm's scale and shift into the convolution before it, for inference; returns itself."""
+        for module in self.modules():
+            if isinstance(module, Unit) and isinstance(module.norm, nn.BatchNorm3d):
+                module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+                module.norm = nn.Identity()
+        return self
+
+
+class Unit(nn.Module):
+    """Convolution, batch norm, ReLU; SAME padding."""
+
+    def __init__(self, channels_in: int, channels_out: int, size: int, *, variant: Variant, stride: int = 1) -> None:
+        super().__init__()
+        self.pads_by_length = variant.pads_by_length
+        symmetric = stride == 1  # SAME padding of an odd kernel: the convolution pads by itself, without a copy
+        self.conv = nn.Conv3d(channels_in, channels_out, size, stride, size // 2 if symmetric else 0, bias=False)
+        self.norm: nn.Module = nn.BatchNorm3d(channels_out, eps=variant.batch_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv.stride != (1, 1, 1):
+            x = _pad_same(x, self.conv.kernel_size, self.conv.stride, self.pads_by_length)
+        return F.relu_(self.norm(self.conv(x)))
+
+
+class Pool(nn.Module):
+    """Max pool with SAME padding; zeros may pad because what comes in has been through a ReLU."""
+
+    def __init__(self, size: Triple, stride: Triple, variant: Variant) -> None:
+        super().__init__()
+        self.size, self.stride, self.pads_by_length = size, stride, variant.pads_by_length
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == (1, 1, 1):
+            return F.max_pool3d(x, self.size, self.stride, padding=[side // 2 for side in self.size])
+        x = _pad_same(x, self.size, self.stride, self.pads_by_length)
+        return F.max_pool3d(x, self.size, self.stride, ceil_mode=True)
+
+
+class Mixed(nn.Module):
+    """An Inception block: four branches, concatenated on channels."""
+
+    def __init__(self, channels_in: int, name: str, variant: Variant) -> None:
+        super().__init__()
+        point, reduce_1, space_1, reduce_2, space_2, pool_point = MIXED_CHANNELS[name]
+        self.point = Unit(channels_in, point, 1, variant=variant)
+        self.reduce_1 = Unit(channels_in, reduce_1, 1, variant=variant)
+        self.space_1 = Unit(reduce_1, space_1, 3, variant=variant)
+        self.reduce_2 = Unit(channels_in, reduce_2, 1, variant=variant)
+        self.space_2 = Unit(reduce_2, space_2, 3, variant=variant)
+        self.pool = Pool((3, 3, 3), (1, 1, 1), variant)
+        self.pool_point = Unit(channels_in, pool_point, 1, variant=variant)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = [
+            self.point(x),
+            self.space_1(self.reduce_1(x)),
+            self.space_2(self.reduce_2(x)),
+            self.pool_point(self.pool(x)),
+        ]
+        return torch.cat(branches, dim=1)
+
+
+def _pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], by_length: bool) -> Tensor:
+    """Zeros around the last three axes: half of the padding before, the rest after."""
+    padding: list[int] = []
+    for size, k, s in zip(x.shape[2:], kernel, stride, strict=True):
+        total = max((-(-size // s) - 1) * s + k - size, 0) if by_length else max(k - s, 0)
+        padding = [total // 2, total - total // 2, *padding]  # F.pad wants the last axis first
+    return F.pad(x, padding) if any(padding) else x

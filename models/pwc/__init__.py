@@ -1,0 +1,1 @@
+"""PWC-Net optical flow."""

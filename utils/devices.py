@@ -1,0 +1,36 @@
+"""Device ids -> devices, checked against this machine."""
+
+from collections.abc import Sequence
+
+CPU = "cpu"
+
+
+class DeviceError(Exception):
+    """A device id that this machine does not have, or that is none; the message lists what there is."""
+
+
+def resolve(ids: Sequence[str] | None) -> list[str]:
+    """PyTorch's names of the devices with the given ids, or of all GPUs, or else of the CPU.
+
+    An id is a GPU's number, each at most once, or `cpu`, as often as workers are to share it.
+    """
+    for device_id in ids or ():
+        if device_id != CPU and not (device_id.isascii() and device_id.isdigit()):
+            raise DeviceError(f"device id {device_id!r}: must be the number of a GPU, or {CPU}")
+    numbers = [int(device_id) for device_id in ids or () if device_id != CPU]
+    twice = sorted({number for number in numbers if numbers.count(number) > 1})
+    if twice:
+        raise DeviceError(f"device id {twice[0]} is given twice; a GPU takes one worker")
+    if ids and not numbers:
+        return list(ids)
+
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    for number in numbers:
+        if number >= num_gpus:
+            there = ", ".join([*map(str, range(num_gpus)), CPU])
+            raise DeviceError(f"device id {number}: no such GPU here; there is {there}")
+    if ids:
+        return [device_id if device_id == CPU else f"cuda:{int(device_id)}" for device_id in ids]
+    return [f"cuda:{number}" for number in range(num_gpus)] or [CPU]

@@ -1,0 +1,192 @@
+"""Path -> frames, streamed: the one place that decodes.
+
+FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.filter
+import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
+
+from utils.pacing import paced
+
+Frame = npt.NDArray[np.uint8]
+"""RGB, (H, W, 3)."""
+
+FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
+MAX_SCALED_PIXELS = 2**26
+
+# By the signs of a display matrix's linear part (a, b, c, d), which moves a pixel at (x, y), y down, to
+# (a x + c y, b x + d y): the filters that do the same.
+ORIENTATIONS = {
+    (1, 0, 0, 1): (),
+    (0, 1, -1, 0): ("transpose=clock",),
+    (-1, 0, 0, -1): ("hflip", "vflip"),
+    (0, -1, 1, 0): ("transpose=cclock",),
+    (-1, 0, 0, 1): ("hflip",),
+    (1, 0, 0, -1): ("vflip",),
+    (0, 1, 1, 0): ("transpose=cclock_flip",),
+    (0, -1, -1, 0): ("transpose=clock_flip",),
+}
+
+DecodeErrors = (av.FFmpegError, OSError, ValueError)
+
+
+class MediaError(Exception):
+    """A file that cannot be used; `reason` is the one word for it in status rows."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class Video:
+    """The frames of a video at a constant rate, as displayed, scaled so that the smaller side is `min_side_size`.
+
+    Iterate over it once, inside `with`. Frame i is what is shown i / fps seconds after the first: frames are
+    repeated or left out where the video's own come slower or faster, as with `ffmpeg -r`. `fps` is `extraction_fps`,
+    or else the video's average rate. Raises MediaError.
+    """
+
+    def __init__(self, path: str, min_side_size: int, extraction_fps: float | None = None) -> None:
+        self.path = path
+        self.num_frames = 0  # given so far
+        self.min_side_size = min_side_size
+        self._container = _open(path)
+        pictures = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not pictures:
+            self._container.close()
+            raise MediaError("no_video", f"{path}: no video stream")
+        self._stream = pictures[0]
+        self._stream.thread_type = "AUTO"
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self._own_fps = Fraction(rate.numerator, rate.denominator) if rate else FALLBACK_FPS
+        self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        scale, last, frame = None, None, None
+        try:
+            for decoded in paced(self._timed(), self.fps, self._own_fps):
+                scale = scale or self._scaler(decoded)
+                if decoded is not last:
+                    scale.vpush(decoded)
+                    last, frame = decoded, scale.vpull().to_ndarray()
+                self.num_frames += 1
+                yield frame
+        except DecodeErrors as error:
+            raise MediaError("corrupt", f"{self.path}: decoding failed: {_cause(error)}") from error
+        if last is None:
+            raise MediaError("unreadable", f"{self.path}: its video stream holds no frame")
+
+    def _timed(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+        """The decoded frames in order of display, with the seconds they are shown at, which grow.
+
+        AVI knows no display times: its frames are paced as they are stored. Where a time is missing or does not
+        grow, the frame follows the one before.
+        """
+        paced_as_stored = self._container.format.name == "avi"
+        base = self._stream.time_base
+        assert base is not None  # every demuxed stream has one
+        time_base = Fraction(base.numerator, base.denominator)
+        step = max(1, round(1 / (self._own_fps * time_base)))
+        last = None
+        for decoded in self._container.decode(self._stream):
+            time = decoded.dts if paced_as_stored else decoded.pts
+            if last is not None and (time is None or time <= last):
+                time = last + step
+            last = time or 0
+            yield last * time_base, decoded
+
+    def _scaler(self, first: av.VideoFrame) -> av.filter.Graph:
+        """A graph that turns each decoded frame into one as displayed, scaled, RGB."""
+        orientation = _orientation(first)
+        turned = any(step.startswith("transpose") for step in orientation)
+        width, height = (first.height, first.width) if turned else (first.width, first.height)
+        width, height = scaled_size(width, height, self.min_side_size)
+        if width * height > MAX_SCALED_PIXELS:
+            raise MediaError(
+                "bad_size",
+                f"{self.path}: {first.width}x{first.height} would be scaled to {width}x{height}, over the limit of "
+                f"{MAX_SCALED_PIXELS} pixels",
+            )
+        graph = av.filter.Graph()
+        graph.threads = 1
+        source = graph.add_buffer(
+            width=first.width, height=first.height, format=first.format, time_base=Fraction(1, 1000)
+        )
+        nodes = [source]
+        scale = f"scale=w={width}:h={height}:flags=bicubic"
+        for step in (*orientation, scale, "format=pix_fmts=rgb24", "buffersink"):
+            name, _, arguments = step.partition("=")
+            nodes.append(graph.add(name, arguments or None))
+        graph.link_nodes(*nodes).configure()
+        return graph
+
+
+def scaled_size(width: int, height: int, min_side_size: int) -> tuple[int, int]:
+    """Width and height with the smaller side at `min_side_size` and the aspect kept, rounded as FFmpeg's scale=-1:N."""
+    if width < height:
+        return min_side_size, (min_side_size * height + width // 2) // width
+    return (min_side_size * width + height // 2) // height, min_side_size
+
+
+def write_png(frame: Frame, path: Path) -> None:
+    """Save a frame without loss."""
+    encoder = av.CodecContext.create("png", "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.height, encoder.width = frame.shape[:2]
+    encoder.pix_fmt = "rgb24"
+    encoder.time_base = Fraction(1)
+    packets = encoder.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")) + encoder.encode(None)
+    path.write_bytes(b"".join(map(bytes, packets)))
+
+
+def _open(path: str) -> av.container.InputContainer:
+    """Open a local media file, and nothing else: no protocol, no device, no FIFO to wait on."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise MediaError("not_found", f"{path}: no such file") from error
+    except OSError as error:
+        raise MediaError("no_permission", f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise MediaError("not_a_file", f"{path}: not a regular file")
+    if not os.access(path, os.R_OK):
+        raise MediaError("no_permission", f"{path}: no permission to read it")
+    try:
+        return av.open(
+            f"file:{path}", mode="r", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
+    except DecodeErrors as error:
+        raise MediaError("unreadable", f"{path}: not a media file that can be read: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """What FFmpeg said, without the error number and the path that it adds."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[str, ...]:
+    """The filters that turn a decoded frame as its display matrix says; other angles than right ones are ignored."""
+    if SideData.DISPLAYMATRIX not in {data.type for data in frame.side_data}:
+        return ()
+    matrix = np.frombuffer(frame.side_data[SideData.DISPLAYMATRIX], dtype=np.int32).reshape(3, 3)[:2, :2]
+    signs = np.sign(np.where(np.abs(matrix) * 2 > np.abs(matrix).max(), matrix, 0)).ravel()
+    return ORIENTATIONS.get(tuple(signs.tolist()), ())

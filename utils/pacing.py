@@ -1,0 +1,41 @@
+"""Frames with times -> frames at a constant rate, as `ffmpeg -r` makes them. Pure arithmetic.
+
+The frame filter `fps` of FFmpeg rounds otherwise: features of published datasets were made with `-r`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+SLACK = Fraction(11, 10)  # slots that a frame may be early or late before one is left out or repeated
+
+
+def paced(timed: Iterable[tuple[Fraction, Item]], rate: Fraction, own_rate: Fraction) -> Iterator[Item]:
+    """Items at `rate` a second, from (seconds, item) pairs in order of time that come at about `own_rate`.
+
+    Output i is what is shown i / rate seconds after the first item, give or take a slot. An item that comes too
+    early for its slot is left out. One that comes late fills the slots up to its end, where it left a gap, with the
+    item before it; the last item lasts as long as such gaps before it.
+    """
+    num_given = 0
+    first = None
+    previous = None
+    gaps: deque[int] = deque([0, 0, 0], maxlen=3)
+    length = min(rate / own_rate, Fraction(1))  # of an item, in slots
+    for seconds, item in timed:
+        first = seconds if first is None else first
+        gap = (seconds - first) * rate - num_given  # slots between the last output's end and this item
+        until = gap + length
+        repeats = 0 if until < -SLACK else 1 if until <= SLACK else round(until)
+        of_previous = min(round(gap - Fraction(6, 10)), repeats) if repeats > 1 and gap > SLACK else 0
+        for slot in range(repeats):
+            yield item if slot >= of_previous or previous is None else previous
+        num_given += repeats
+        gaps.append(of_previous)
+        previous = item
+    for _ in range(sorted(gaps)[1]):
+        assert previous is not None
+        yield previous
