@@ -1,0 +1,70 @@
+"""The cost volume and the warp, against loops over pixels."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.pwc.cost_volume import cost_volume, warp
+
+
+def test_each_cost_is_the_mean_product_with_a_displaced_neighbour() -> None:
+    first, second = torch.randn(2, 2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    costs = cost_volume(first, second)
+    assert costs.shape == (2, 81, 6, 7)
+    for dy in range(-4, 5):
+        for dx in range(-4, 5):
+            for y in range(6):
+                for x in range(7):
+                    expected = torch.zeros(2)
+                    if 0 <= y + dy < 6 and 0 <= x + dx < 7:
+                        expected = (first[:, :, y, x] * second[:, :, y + dy, x + dx]).mean(dim=1)
+                    torch.testing.assert_close(costs[:, (dy + 4) * 9 + dx + 4, y, x], expected)
+
+
+def test_a_flow_of_zero_leaves_the_image_unchanged() -> None:
+    image = torch.randn(2, 3, 8, 9)
+    torch.testing.assert_close(warp(image, torch.zeros(2, 2, 8, 9)), image)
+
+
+def test_a_flow_of_whole_pixels_moves_the_image_and_leaves_zeros() -> None:
+    image = torch.randn(1, 3, 8, 9)
+    flow = torch.tensor([2.0, -1.0])[None, :, None, None].expand(1, 2, 8, 9)
+    expected = torch.zeros_like(image)
+    expected[:, :, 1:, :-2] = image[:, :, :-1, 2:]
+    torch.testing.assert_close(warp(image, flow), expected, atol=1e-5, rtol=0)
+
+
+def test_warping_interpolates_and_masks_like_a_loop_over_pixels() -> None:
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(1, 2, 6, 7, generator=generator)
+    flow = 3 * torch.randn(1, 2, 6, 7, generator=generator)
+    flow[0, :, 0, 0] = torch.tensor([-0.0005, 0.0])  # 0.05 % of the weight is outside: kept
+    flow[0, :, 0, 1] = torch.tensor([-1.002, 0.0])  # 0.2 %: masked
+    torch.testing.assert_close(warp(image, flow), _slow_warp(image, flow), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (2, 2)])
+def test_the_smallest_images_can_be_warped(height: int, width: int) -> None:
+    image, flow = torch.randn(1, 2, height, width), torch.full((1, 2, height, width), 0.25)
+    torch.testing.assert_close(warp(image, flow), _slow_warp(image, flow), atol=1e-5, rtol=0)
+
+
+def _slow_warp(image: Tensor, flow: Tensor) -> Tensor:
+    height, width = image.shape[2:]
+    out = torch.zeros_like(image)
+    for y in range(height):
+        for x in range(width):
+            at_x, at_y = x + float(flow[0, 0, y, x]), y + float(flow[0, 1, y, x])
+            left, top = math.floor(at_x), math.floor(at_y)
+            inside = 0.0
+            for j in (top, top + 1):
+                for i in (left, left + 1):
+                    weight = (1 - abs(at_x - i)) * (1 - abs(at_y - j))
+                    if 0 <= i < width and 0 <= j < height:
+                        inside += weight
+                        out[0, :, y, x] += weight * image[0, :, j, i]
+            if inside <= 0.999:
+                out[0, :, y, x] = 0
+    return out

@@ -1,0 +1,148 @@
+"""PWC-Net and I3D with stand-in weights, against what the reference implementation computes with them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.i3d import published as i3d_published
+from models.i3d.net import I3D, VARIANTS
+from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
+from models.pwc import published as pwc_published
+from models.pwc.net import PWCNet
+from tests import seeded
+from utils import weights
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Tensor]:
+    with np.load(seeded.DATA / "synthetic.npz") as values:
+        return {name: torch.from_numpy(values[name]) for name in values.files}
+
+
+@pytest.fixture(scope="module")
+def clip() -> Tensor:
+    return torch.from_numpy(seeded.synthetic_clip())
+
+
+@pytest.fixture(scope="module")
+def pwc(checkpoints: dict[str, str]) -> PWCNet:
+    network = PWCNet().eval()
+    weights.load(network, Path(checkpoints["pwc_path"]), pwc_published.our_key)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.fixture(scope="module")
+def flow(pwc: PWCNet, clip: Tensor) -> Tensor:
+    """(16, 2, 256, 341), in pixels."""
+    return torch.cat([pwc(clip[i : i + 4], clip[i + 1 : i + 5]) for i in range(0, 16, 4)])
+
+
+@pytest.fixture(scope="module")
+def i3d(checkpoints: dict[str, str]) -> Callable[[str, str], I3D]:
+    def load(stream: str, variant: str) -> I3D:
+        network = I3D({"rgb": 3, "flow": 2}[stream], VARIANTS[variant]).eval()
+        weights.load(network, Path(checkpoints[f"i3d_{stream}_path"]), i3d_published.our_key)
+        return network.fold_batch_norm()
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def stack(clip: Tensor, flow: Tensor) -> Callable[[str], Tensor]:
+    def make(stream: str) -> Tensor:
+        images = quantize_flow(flow) if stream == "flow" else normalize_rgb(clip[:16])
+        return center_crop(images, 224).transpose(0, 1)[None]
+
+    return make
+
+
+def relative(value: Tensor, expected: Tensor) -> float:
+    return float((value - expected).norm() / expected.norm())
+
+
+def test_flow_of_a_synthetic_clip_is_the_reference_to_a_thousandth_of_a_pixel(
+    flow: Tensor, reference: dict[str, Tensor]
+) -> None:
+    expected = reference["flow_every_8th_pixel"]
+    assert float((flow[:4, :, ::8, ::8] - expected).abs().max()) < 1e-3
+    means = flow.abs().mean(dim=(2, 3))
+    assert float((means - reference["flow_mean_abs"]).abs().max()) < 1e-3
+
+
+def test_flow_of_a_real_clip_is_the_reference_to_a_thousandth_of_a_pixel(pwc: PWCNet, shared: Path) -> None:
+    with np.load(shared / "reference" / "networks.npz") as values:
+        frames, expected = torch.from_numpy(values["frames"][:5]), torch.from_numpy(values["flow_fields"])
+    assert float((pwc(frames[:-1], frames[1:]) - expected).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_features_and_logits_of_a_synthetic_clip_are_the_reference(
+    stream: str, i3d: Callable[..., I3D], stack: Callable[[str], Tensor], reference: dict[str, Tensor]
+) -> None:
+    network = i3d(stream, "ancestor")
+    features = network(stack(stream))
+    tolerance = 1e-4 if stream == "rgb" else 1e-3  # flow that differs by 1e-4 pixels is rounded otherwise here and there
+    assert relative(features, reference[f"{stream}_feature"]) < tolerance
+    assert relative(network.classify(features), reference[f"{stream}_logits"]) < tolerance
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_the_deepmind_variant_has_the_larger_epsilon(
+    stream: str, i3d: Callable[..., I3D], stack: Callable[[str], Tensor], reference: dict[str, Tensor]
+) -> None:
+    features = i3d(stream, "deepmind")(stack(stream))
+    expected = reference[f"{stream}_feature_eps1e-3"]
+    change = relative(expected, reference[f"{stream}_feature"])
+    assert relative(features, expected) < change / 10
+    assert relative(features, expected) < (1e-4 if stream == "rgb" else 1e-3)
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_features_of_a_given_stack_of_a_real_clip_are_the_reference(
+    stream: str, i3d: Callable[..., I3D], pwc: PWCNet, shared: Path
+) -> None:
+    with np.load(shared / "reference" / "networks.npz") as values:
+        frames = torch.from_numpy(values["frames"])
+        expected = torch.from_numpy(values[f"{stream}_feature"])
+        expected_logits = torch.from_numpy(values[f"{stream}_logits"])
+    images = normalize_rgb(frames[:16]) if stream == "rgb" else quantize_flow(pwc(frames[:-1], frames[1:]))
+    network = i3d(stream, "ancestor")
+    features = network(center_crop(images, 224).transpose(0, 1)[None])
+    tolerance = 1e-4 if stream == "rgb" else 1e-3
+    assert relative(features, expected) < tolerance
+    assert relative(network.classify(features), expected_logits) < tolerance
+
+
+def test_folding_batch_norm_into_convolutions_changes_nothing_but_rounding(checkpoints: dict[str, str]) -> None:
+    network = I3D(3, VARIANTS["ancestor"]).eval()
+    weights.load(network, Path(checkpoints["i3d_rgb_path"]), i3d_published.our_key)
+    images = torch.rand(1, 3, 16, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = network(images)
+    assert relative(network.fold_batch_norm()(images), before) < 1e-5
+
+
+@pytest.mark.parametrize("variant", ["ancestor", "deepmind"])
+def test_time_shrinks_as_tensorflow_or_the_conversion_pads(variant: str) -> None:
+    """Length after the stem: the conversion floors (T + 5 - 7) / 2 + 1, TensorFlow's SAME gives ceil(T / 2)."""
+    network = I3D(2, VARIANTS[variant]).eval()
+    for num_frames in (16, 17, 18):
+        stem = network.stem(torch.zeros(1, 2, num_frames, 32, 32))
+        expected = -(-num_frames // 2) if variant == "deepmind" else (num_frames + 5 - 7) // 2 + 1
+        assert stem.shape[2:] == (expected, 16, 16)
+
+
+@pytest.mark.parametrize("variant", ["ancestor", "deepmind"])
+def test_the_smallest_stack_has_features(variant: str) -> None:
+    network = I3D(2, VARIANTS[variant]).eval()
+    assert network(torch.rand(1, 2, 9, 224, 224)).shape == (1, 1024)
+
+
+def test_pyramids_computed_once_a_frame_give_the_flow_of_image_pairs(pwc: PWCNet, clip: Tensor) -> None:
+    frames = clip[:3, :, 30:130, 40:200]
+    pyramid = pwc.pyramid(frames)
+    first, second = ({level: features[part] for level, features in pyramid.items()} for part in (slice(2), slice(1, 3)))
+    torch.testing.assert_close(pwc.flow(first, second, 100, 160), pwc(frames[:-1], frames[1:]), atol=1e-4, rtol=0)
