@@ -32,7 +32,7 @@ def clip() -> Tensor:
 def pwc(checkpoints: dict[str, str]) -> PWCNet:
     network = PWCNet().eval()
     weights.load(network, Path(checkpoints["pwc_path"]), pwc_published.our_key)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_features_and_logits_of_a_synthetic_clip_are_the_reference(
 ) -> None:
     network = i3d(stream, "ancestor")
     features = network(stack(stream))
-    tolerance = 1e-4 if stream == "rgb" else 1e-3  # flow that differs by 1e-4 pixels is rounded otherwise here and there
+    tolerance = 1e-4 if stream == "rgb" else 1e-3  # a flow 1e-4 pixels off may be rounded otherwise
     assert relative(features, reference[f"{stream}_feature"]) < tolerance
     assert relative(network.classify(features), reference[f"{stream}_logits"]) < tolerance
 

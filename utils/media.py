@@ -8,12 +8,13 @@ import stat
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import av.filter
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import Type as SideData
+from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 
 from utils.pacing import paced
@@ -26,7 +27,7 @@ MAX_SCALED_PIXELS = 2**26
 
 # By the signs of a display matrix's linear part (a, b, c, d), which moves a pixel at (x, y), y down, to
 # (a x + c y, b x + d y): the filters that do the same.
-ORIENTATIONS = {
+ORIENTATIONS: dict[tuple[int, ...], tuple[str, ...]] = {
     (1, 0, 0, 1): (),
     (0, 1, -1, 0): ("transpose=clock",),
     (-1, 0, 0, -1): ("hflip", "vflip"),
@@ -35,6 +36,12 @@ ORIENTATIONS = {
     (1, 0, 0, -1): ("vflip",),
     (0, 1, 1, 0): ("transpose=cclock_flip",),
     (0, -1, -1, 0): ("transpose=clock_flip",),
+}
+ROTATIONS = {  # degrees anticlockwise
+    90: (0, -1, 1, 0),
+    -90: (0, 1, -1, 0),
+    180: (-1, 0, 0, -1),
+    -180: (-1, 0, 0, -1),
 }
 
 DecodeErrors = (av.FFmpegError, OSError, ValueError)
@@ -81,13 +88,13 @@ class Video:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        scale, last, frame = None, None, None
+        scale, last, frame = None, None, np.empty(0, np.uint8)
         try:
             for decoded in paced(self._timed(), self.fps, self._own_fps):
                 scale = scale or self._scaler(decoded)
                 if decoded is not last:
                     scale.vpush(decoded)
-                    last, frame = decoded, scale.vpull().to_ndarray()
+                    last, frame = decoded, cast(Frame, scale.vpull().to_ndarray())
                 self.num_frames += 1
                 yield frame
         except DecodeErrors as error:
@@ -185,8 +192,12 @@ def _cause(error: Exception) -> str:
 
 def _orientation(frame: av.VideoFrame) -> tuple[str, ...]:
     """The filters that turn a decoded frame as its display matrix says; other angles than right ones are ignored."""
-    if SideData.DISPLAYMATRIX not in {data.type for data in frame.side_data}:
+    try:
+        matrix = np.frombuffer(cast(SideDataContainer, frame.side_data)["DISPLAYMATRIX"], dtype=np.int32)
+    except KeyError:
         return ()
-    matrix = np.frombuffer(frame.side_data[SideData.DISPLAYMATRIX], dtype=np.int32).reshape(3, 3)[:2, :2]
-    signs = np.sign(np.where(np.abs(matrix) * 2 > np.abs(matrix).max(), matrix, 0)).ravel()
+    except ValueError:  # beside it there is data of a kind that PyAV does not know; it tells the angle all the same
+        return ORIENTATIONS.get(ROTATIONS.get(frame.rotation, ()), ())
+    linear = matrix.reshape(3, 3)[:2, :2].ravel()
+    signs = np.sign(np.where(np.abs(linear) * 2 > np.abs(linear).max(), linear, 0))
     return ORIENTATIONS.get(tuple(signs.tolist()), ())

@@ -36,7 +36,7 @@ def is_saved(folder: Path, stem: str, suffixes: Sequence[str]) -> bool:
     lengths = set()
     for suffix in suffixes:
         try:
-            rows = np.load(file_of(folder, stem, suffix), mmap_mode="r", allow_pickle=False)
+            rows = np.lib.format.open_memmap(file_of(folder, stem, suffix), mode="r")
         except (OSError, ValueError):
             return False
         if rows.ndim != 2 or rows.dtype != np.float32:
@@ -55,7 +55,7 @@ def text_of(path: str, features: Features) -> str:
     lines = [f"{path}: {features.seconds:.2f} s"]
     for suffix, rows in features.arrays.items():
         lines.append(f"  {suffix} {rows.shape} {rows.dtype}, mean {rows.mean():.4f}, largest {rows.max():.4f}")
-        shown = range(len(rows))
+        shown = list(range(len(rows)))
         if len(rows) > NUM_ROWS_SHOWN:
             shown = [*range(NUM_ROWS_SHOWN - 1), len(rows) - 1]
         for i in shown:

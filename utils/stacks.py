@@ -7,12 +7,13 @@ than one stack are cycled to one whatever their number.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-SMALLEST_TAIL = 0.2  # of a stack
+SMALLEST_TAIL = Fraction(1, 5)  # of a stack
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ def stacks(items: Iterable[Item], size: int, step: int, cycle_tail: bool) -> Ite
         num_seen = start + size
         start += step
         window = window[step:]
-        window += islice(source, max(step - size, 0), max(step, size) - len(window))
+        num_skipped = max(step - size, 0)
+        window += islice(source, num_skipped, num_skipped + size - len(window))
         if start + len(window) <= num_seen:  # no new item
             return
-    first_is_short = start == 0
-    if cycle_tail and window and (first_is_short or len(window) >= SMALLEST_TAIL * size):
+    is_whole_video = start == 0
+    if cycle_tail and window and (is_whole_video or len(window) >= SMALLEST_TAIL * size):
         yield Stack(start, [window[i % len(window)] for i in range(size)], len(window))

@@ -15,6 +15,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple
@@ -92,12 +93,14 @@ class _Worker:
         self.is_ready = False
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(start, device, theirs), daemon=True)
-        # A worker starts with SIGINT blocked: Ctrl-C reaches the whole group, and the parent decides.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # A worker starts with SIGINT blocked: Ctrl-C reaches the whole group, and the parent decides. The tracker
+        # must run by then, because its own start would unblock the signal.
+        resource_tracker.ensure_running()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
 
 

@@ -45,6 +45,9 @@ class Config:
             raise ValueError(f"--min_side_size {self.min_side_size}: I3D sees a crop of {SMALLEST_SIDE} pixels")
         if self.extraction_fps is not None and not (math.isfinite(self.extraction_fps) and self.extraction_fps > 0):
             raise ValueError(f"--extraction_fps {self.extraction_fps}: must be a number of frames above 0")
+        for option in ("pwc_path", "i3d_rgb_path", "i3d_flow_path"):
+            if self.weights == "random" and getattr(self, option) is not None:
+                raise ValueError(f"--{option} does not go with --weights random")
         if self.kinetics_class_labels is not None and not os.path.isfile(self.kinetics_class_labels):
             raise ValueError(f"--kinetics_class_labels: no such file: {self.kinetics_class_labels}")
 

@@ -97,7 +97,7 @@ class Extractor:
 
     def _i3d(self, channels: int, path: str | None) -> I3D:
         network = self._ready(I3D(channels, VARIANTS[self.config.i3d_variant]), path, published.our_key)
-        return network.fold_batch_norm().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return network.fold_batch_norm().to(memory_format=torch.channels_last_3d)
 
     def _ready(self, network: Network, path: str | None, our_key: Callable[[str], str]) -> Network:
         """The network with its weights, for inference, on the device."""

@@ -89,14 +89,16 @@ class I3D(nn.Module):
         x = self.pool_5a(x)  # (B, 832, T/8, 7, 7)
         x = self.mixed_5c(self.mixed_5b(x))
         x = F.avg_pool3d(x, (min(2, x.shape[2]), 7, 7), stride=1)
-        return x.mean(dim=(2, 3, 4))
+        features: Tensor = x.mean(dim=(2, 3, 4))
+        return features
 
     def classify(self, features: Tensor) -> Tensor:
         """Kinetics logits (B, 400) of features (B, 1024).
 
         The classifier is linear, so the mean over time of its outputs is its output for the mean.
         """
-        return self.classifier(features[:, :, None, None, None]).flatten(1)
+        logits: Tensor = self.classifier(features[:, :, None, None, None]).flatten(1)
+        return logits
 
     def fold_batch_norm(self) -> "I3D":
         """Put each batch norm's scale and shift into the convolution before it, for inference; returns itself."""

@@ -52,7 +52,7 @@ class PWCNet(nn.Module):
         """The features of RGB images (B, 3, H, W) in 0..255, of any dtype."""
         height, width = frames.shape[2:]
         padded = [math.ceil(side / SIZE_MULTIPLE) * SIZE_MULTIPLE for side in (height, width)]
-        bgr = frames.flip(1).to(self.refiner[-1].weight.dtype) / 255
+        bgr = frames.flip(1).to(next(self.parameters()).dtype) / 255
         features = F.interpolate(bgr, size=padded, mode="bilinear", align_corners=False)
         features = features.contiguous(memory_format=torch.channels_last)
         pyramid = {}

@@ -1,0 +1,73 @@
+"""Which pyramids and flows are computed, with a network that only notes what it is asked for."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.i3d.flow import StackFlows
+from models.i3d.transforms import quantize_flow
+from utils.stacks import stacks
+
+
+class NotingNetwork:
+    """Frames are filled with their number; the flow between two is (first, second) / 100."""
+
+    def __init__(self) -> None:
+        self.pyramids: Counter[int] = Counter()
+        self.pairs: Counter[tuple[int, int]] = Counter()
+        self.batches: list[int] = []
+
+    def pyramid(self, frames: Tensor) -> dict[int, Tensor]:
+        numbers = frames[:, 0, 0, 0]
+        self.pyramids.update(numbers.int().tolist())
+        return {2: numbers[:, None], 3: numbers[:, None]}
+
+    def flow(self, first: dict[int, Tensor], second: dict[int, Tensor], height: int, width: int) -> Tensor:
+        numbers = torch.cat([first[2], second[3]], dim=1)
+        self.pairs.update((int(a), int(b)) for a, b in numbers.tolist())
+        self.batches.append(len(numbers))
+        return (numbers / 100)[:, :, None, None].expand(-1, -1, height, width)
+
+
+def run(num_frames: int, stack_size: int, step_size: int, pairs_per_batch: int) -> NotingNetwork:
+    """Compute the flows of all stacks and check each of them."""
+    network = NotingNetwork()
+    flows = StackFlows(network, pairs_per_batch)  # type: ignore[arg-type]
+    frames = (torch.full((3, 224, 224), float(i)) for i in range(num_frames))
+    for stack in stacks(frames, stack_size + 1, step_size, cycle_tail=True):
+        numbers = torch.tensor([float(stack.place(i)) for i in range(stack_size + 1)])
+        expected = quantize_flow(torch.stack([numbers[:-1], numbers[1:]], dim=1) / 100)
+        seen = flows.of(stack)
+        assert seen.shape == (stack_size, 2, 224, 224)
+        assert torch.equal(seen[:, :, 5, 7], expected)
+    return network
+
+
+@pytest.mark.parametrize("pairs_per_batch", [1, 3, 100])
+@pytest.mark.parametrize("step_size", [1, 4, 9, 10])
+def test_each_pyramid_and_each_flow_is_computed_once(step_size: int, pairs_per_batch: int) -> None:
+    num_frames = 11 + 3 * step_size  # full stacks only
+    network = run(num_frames, 10, step_size, pairs_per_batch)
+    assert network.pyramids == Counter(range(num_frames))
+    assert network.pairs == Counter((i, i + 1) for i in range(num_frames - 1))
+    assert max(network.batches) <= pairs_per_batch
+
+
+def test_frames_that_no_stack_holds_cost_nothing() -> None:
+    network = run(11 + 15, 10, 15, 4)
+    assert network.pairs == Counter((i, i + 1) for i in [*range(10), *range(15, 25)])
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 10])
+def test_a_short_video_is_cycled_and_no_pair_computed_twice(num_frames: int) -> None:
+    network = run(num_frames, 10, 10, 3)
+    assert network.pyramids == Counter(range(num_frames))
+    assert network.pairs == Counter({(i, (i + 1) % num_frames): 1 for i in range(num_frames)})
+
+
+def test_the_tail_wraps_from_the_last_frame_to_its_first() -> None:
+    network = run(10 + 6, 10, 10, 4)
+    assert network.pairs == Counter([*((i, i + 1) for i in range(15)), (15, 10)])
+    assert network.pyramids == Counter(range(16))

@@ -1,0 +1,54 @@
+"""What workers do in tests: importable by the processes that are spawned, and free of torch."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.media import MediaError
+from utils.workers import CannotStartError, Done
+
+
+@dataclass(frozen=True)
+class Job:
+    """Does what the path says, one of those in `_Work`, as in `ok-1` or `die once-2`, and notes each attempt."""
+
+    folder: Path
+    start: str = "ok"
+
+    def __call__(self, device: str) -> "_Work":
+        (self.folder / f"started {device} {os.getpid()}").touch()
+        if self.start == "refuse":
+            raise CannotStartError("the networks do not fit")
+        if self.start == "bug":
+            raise RuntimeError("an unforeseen thing")
+        if self.start == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return _Work(self.folder)
+
+
+@dataclass(frozen=True)
+class _Work:
+    folder: Path
+
+    def __call__(self, path: str) -> Done:
+        name = Path(path).name
+        with open(self.folder / name, "a", encoding="utf-8") as log:
+            log.write(f"{os.getpid()}\n")
+        match name.split("-")[0]:
+            case "bad":
+                raise MediaError("unreadable", f"{path}: no good")
+            case "bug":
+                raise ZeroDivisionError("of zero by zero")
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "die once" if len((self.folder / name).read_text().splitlines()) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "nap":
+                time.sleep(0.02)
+            case "sleep":
+                time.sleep(1.0)
+            case "hang":
+                time.sleep(1000)
+        return Done([f"{path}.npy"], 2.0, f"report of {name}")
