@@ -62,7 +62,8 @@ def run(job: "Job", paths: list[str], devices: list[str], overwrite: bool) -> in
     try:
         job, fingerprints = with_weights(job)
         todo = not_done(job, paths, job.config.settings | fingerprints, overwrite)
-        _tell(f"{job.feature_type} features of {len(todo)} videos on {', '.join(devices)}")
+        videos = "1 video" if len(todo) == 1 else f"{len(todo)} videos"
+        _tell(f"Extracting {job.feature_type} features of {videos} on {', '.join(devices)}")
         with Progress(len(todo), num_skipped=len(paths) - len(todo)) as progress:
             status = EXIT_OK
             try:

@@ -279,7 +279,7 @@ def test_an_interrupt_ends_with_status_130_and_no_worker_left(tmp_path: Path, cl
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stderr is not None
-    while "features of 1 videos" not in process.stderr.readline():
+    while "features of 1 video" not in process.stderr.readline():
         pass
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)

@@ -22,7 +22,9 @@ class Progress:
         self._video_seconds = 0.0
         self._start = time.monotonic()
         interval = 0.1 if sys.stderr.isatty() else LOG_SECONDS
-        self._bar = tqdm(total=num_videos, unit="video", mininterval=interval, maxinterval=interval)
+        self._bar = tqdm(
+            total=num_videos, unit="video", mininterval=interval, maxinterval=interval, disable=num_videos == 0
+        )
 
     def __enter__(self) -> "Progress":
         return self

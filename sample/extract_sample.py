@@ -1,0 +1,55 @@
+"""Extract the features of the sample clips, as `make sample` does.
+
+Where the published weights cannot be downloaded for want of a network, untrained ones take their place, and the
+features, which then mean nothing, go to a folder of their own.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+import numpy as np  # noqa: E402
+
+import main  # noqa: E402
+import models  # noqa: E402
+from utils.weights import UnreachableError, WeightsError, obtain  # noqa: E402
+
+BANNER = """
+****************************************************************************************************
+  There is no network to download the published weights from:
+{reason}
+
+  Going on with UNTRAINED networks, to show that the program works. Their features mean NOTHING.
+****************************************************************************************************
+"""
+
+
+def extract_sample(feature_type: str) -> int:
+    """Run the program on the sample clips and tell what it made; gives its exit status."""
+    package = models.load(feature_type)
+    output_path, weights = "sample/output", "pretrained"
+    try:
+        obtain(package.weights_wanted(package.Config()))
+    except UnreachableError as error:
+        print(BANNER.format(reason="\n".join(f"    {line}" for line in str(error).splitlines())), file=sys.stderr)
+        output_path, weights = "sample/output_untrained", "random"
+    except WeightsError as error:
+        print(error, file=sys.stderr)
+        return main.EXIT_CANNOT_START
+    options = ["--feature_type", feature_type, "--file_with_video_paths", "sample/sample_video_paths.txt"]
+    options += ["--on_extraction", "save_numpy", "--output_path", output_path, "--weights", weights]
+    status = main.main(options)
+    if status == main.EXIT_OK:
+        print(f"The features are in {output_path}:")
+        for suffix in package.Config().suffixes:
+            for path in sorted(Path(output_path).glob(f"*_{suffix}.npy")):
+                print(f"  {path.name} {np.load(path).shape}")
+    return status
+
+
+if __name__ == "__main__":
+    os.chdir(REPOSITORY)
+    sys.exit(max(extract_sample(feature_type) for feature_type in models.EXTRACTORS))
