@@ -69,6 +69,23 @@ def test_the_shortest_videos_have_all_their_frames(tmp_path: Path, name: str, nu
     assert numbers(write_numbered_clip(tmp_path / name, num_frames, codec="mpeg4")) == list(range(num_frames))
 
 
+def test_a_recording_that_tells_no_rate_has_the_average_of_its_times(tmp_path: Path) -> None:
+    times = [33 * i + 7 * (i % 3) for i in range(60)]
+    told = write_numbered_clip(tmp_path / "told.webm", 60, rate=1000, codec="libvpx-vp9", times_ms=times)
+    path = tmp_path / "recorded.webm"
+    with av.open(str(told)) as source, av.open(str(path), "w", options={"live": "1"}) as target:
+        copy = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+    with av.open(str(path)) as recorded:
+        assert recorded.streams.video[0].average_rate is None
+    with Video(str(path), 256) as video:
+        assert float(video.fps) == pytest.approx(59 / times[-1] * 1000)
+    assert numbers(path) == list(range(60))
+
+
 def test_a_lower_rate_leaves_frames_out_in_time(tmp_path: Path) -> None:
     given = numbers(write_numbered_clip(tmp_path / "clip.mp4", 100), fps=5)
     assert len(given) == pytest.approx(20, abs=2)

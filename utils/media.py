@@ -71,14 +71,9 @@ class Video:
         self.num_frames = 0  # given so far
         self.min_side_size = min_side_size
         self._container = _open(path)
-        pictures = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not pictures:
-            self._container.close()
-            raise MediaError("no_video", f"{path}: no video stream")
-        self._stream = pictures[0]
+        self._stream = _pictures(self._container, path)
         self._stream.thread_type = "AUTO"
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        self._own_fps = Fraction(rate.numerator, rate.denominator) if rate else FALLBACK_FPS
+        self._own_fps = self._stream.average_rate or _measured_fps(path)
         self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
 
     def __enter__(self) -> "Video":
@@ -183,6 +178,25 @@ def _open(path: str) -> av.container.InputContainer:
         )
     except DecodeErrors as error:
         raise MediaError("unreadable", f"{path}: not a media file that can be read: {_cause(error)}") from error
+
+
+def _pictures(container: av.container.InputContainer, path: str) -> av.VideoStream:
+    """The first video stream that is no cover picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    container.close()
+    raise MediaError("no_video", f"{path}: no video stream")
+
+
+def _measured_fps(path: str) -> Fraction:
+    """The average rate of a video that does not tell it, as recordings of browsers do not, by counting its packets."""
+    with _open(path) as container:
+        stream = _pictures(container, path)
+        times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+        if len(times) < 2 or times[0] == times[-1] or stream.time_base is None:
+            return FALLBACK_FPS
+        return (len(times) - 1) / ((times[-1] - times[0]) * stream.time_base)
 
 
 def _cause(error: Exception) -> str:
