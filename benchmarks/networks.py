@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from models.i3d.extract import PAIRS_PER_BATCH
+from models.i3d.extract import PIXELS_PER_BATCH
 from models.i3d.net import I3D, VARIANTS
 from models.pwc.net import PWCNet
 from utils.weights import randomize
@@ -57,7 +57,7 @@ def main() -> None:
 
     pwc = PWCNet().eval().to(device).to(memory_format=torch.channels_last)
     randomize(pwc, seed=0)
-    pairs = PAIRS_PER_BATCH[device.type]
+    pairs = PIXELS_PER_BATCH[device.type] // (HEIGHT * WIDTH)
     frames = torch.randint(0, 256, (pairs, 3, HEIGHT, WIDTH), dtype=torch.uint8, device=device)
     before = pwc.pyramid(frames)
 

@@ -34,7 +34,7 @@ class NotingNetwork:
 def run(num_frames: int, stack_size: int, step_size: int, pairs_per_batch: int) -> NotingNetwork:
     """Compute the flows of all stacks and check each of them."""
     network = NotingNetwork()
-    flows = StackFlows(network, pairs_per_batch)  # type: ignore[arg-type]
+    flows = StackFlows(network, pairs_per_batch * 224 * 224)  # type: ignore[arg-type]
     frames = (torch.full((3, 224, 224), float(i)) for i in range(num_frames))
     for stack in stacks(frames, stack_size + 1, step_size, cycle_tail=True):
         numbers = torch.tensor([float(stack.place(i)) for i in range(stack_size + 1)])

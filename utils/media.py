@@ -23,7 +23,7 @@ Frame = npt.NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 
 FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
-MAX_SCALED_PIXELS = 2**26
+MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 
 # By the signs of a display matrix's linear part (a, b, c, d), which moves a pixel at (x, y), y down, to
 # (a x + c y, b x + d y): the filters that do the same.

@@ -19,7 +19,8 @@ from utils.features import Features
 from utils.media import Frame, MediaError, Video, write_png
 from utils.stacks import Stack, stacks
 
-PAIRS_PER_BATCH = {"cpu": 4, "cuda": 16}  # on a CPU more pairs are no faster, and take more memory
+# Of the frames whose flow is computed together. On a CPU more are no faster, and take more memory.
+PIXELS_PER_BATCH = {"cpu": 4 * 256 * 341, "cuda": 16 * 256 * 341}
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -50,7 +51,7 @@ class Extractor:
         rows: dict[str, list[Tensor]] = {stream: [] for stream in config.streams}
         spans = []
         with Video(path, config.min_side_size, config.extraction_fps) as video:
-            flows = StackFlows(self.pwc, PAIRS_PER_BATCH[self.device.type]) if "flow" in config.streams else None
+            flows = StackFlows(self.pwc, PIXELS_PER_BATCH[self.device.type]) if "flow" in config.streams else None
             frames = self._on_device(_kept(video, frames_folder) if frames_folder else video)
             for stack in stacks(frames, config.stack_size + 1, config.step_size, config.tail == "cycle"):
                 if "rgb" in rows:

@@ -22,9 +22,9 @@ class StackFlows:
     starts the wrap of a cycled tail, the other the next stack. Memory does not grow with the video.
     """
 
-    def __init__(self, network: PWCNet, pairs_per_batch: int) -> None:
+    def __init__(self, network: PWCNet, pixels_per_batch: int) -> None:
         self._network = network
-        self._pairs_per_batch = pairs_per_batch
+        self._pixels_per_batch = pixels_per_batch
         self._flows: dict[Pair, Tensor] = {}
         self._pyramids: dict[int, Pyramid] = {}
 
@@ -36,8 +36,9 @@ class StackFlows:
         self._flows = {pair: self._flows[pair] for pair in pairs if pair in self._flows}
         self._pyramids = {place: pyramid for place, pyramid in self._pyramids.items() if place in frames}
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._flows]
-        for start in range(0, len(new), self._pairs_per_batch):
-            batch = new[start : start + self._pairs_per_batch]
+        pairs_per_batch = max(1, self._pixels_per_batch // stack.items[0][0].numel())
+        for start in range(0, len(new), pairs_per_batch):
+            batch = new[start : start + pairs_per_batch]
             self._flows.update(zip(batch, self._compute(batch, frames), strict=True))
             keep = {stack.start, batch[-1][1]}
             self._pyramids = {place: self._pyramids[place] for place in keep if place in self._pyramids}
