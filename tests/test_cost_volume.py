@@ -9,18 +9,17 @@ from torch import Tensor
 from models.pwc.cost_volume import cost_volume, warp
 
 
-def test_each_cost_is_the_mean_product_with_a_displaced_neighbour() -> None:
-    first, second = torch.randn(2, 2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
-    costs = cost_volume(first, second)
-    assert costs.shape == (2, 81, 6, 7)
+@pytest.mark.parametrize(("height", "width"), [(6, 7), (1, 1), (2, 33), (2, 40), (1, 64)])
+def test_each_cost_is_the_mean_product_with_a_displaced_neighbour(height: int, width: int) -> None:
+    first, second = torch.randn(2, 2, 5, height, width, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(2, 81, height, width)
     for dy in range(-4, 5):
         for dx in range(-4, 5):
-            for y in range(6):
-                for x in range(7):
-                    expected = torch.zeros(2)
-                    if 0 <= y + dy < 6 and 0 <= x + dx < 7:
-                        expected = (first[:, :, y, x] * second[:, :, y + dy, x + dx]).mean(dim=1)
-                    torch.testing.assert_close(costs[:, (dy + 4) * 9 + dx + 4, y, x], expected)
+            for y in range(max(0, -dy), min(height, height - dy)):
+                for x in range(max(0, -dx), min(width, width - dx)):
+                    cost = (first[:, :, y, x] * second[:, :, y + dy, x + dx]).mean(dim=1)
+                    expected[:, (dy + 4) * 9 + dx + 4, y, x] = cost
+    torch.testing.assert_close(cost_volume(first, second), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_a_flow_of_zero_leaves_the_image_unchanged() -> None:

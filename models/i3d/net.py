@@ -122,7 +122,9 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.conv.stride != (1, 1, 1):
             x = _pad_same(x, self.conv.kernel_size, self.conv.stride, self.pads_by_length)
-        return F.relu_(self.norm(self.conv(x)))
+        # On a CPU some small convolutions lose the memory format, and what reads them next would be slow.
+        x = self.conv(x).contiguous(memory_format=torch.channels_last_3d)
+        return F.relu_(self.norm(x))
 
 
 class Pool(nn.Module):

@@ -1,10 +1,13 @@
 """The two operations of PWC-Net that are no layers: the cost volume and the warp (arXiv:1709.02371, section 3)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 MAX_DISPLACEMENT = 4
+BLOCK = 32  # pixels
 NUM_DISPLACEMENTS = (2 * MAX_DISPLACEMENT + 1) ** 2
 
 
@@ -13,12 +16,21 @@ def cost_volume(first: Tensor, second: Tensor) -> Tensor:
 
     Returns (B, 81, H, W): channel (dy + 4) * 9 + (dx + 4) is the mean over channels of
     first[y, x] * second[y + dy, x + dx], zero where that lies outside the image.
+
+    A matrix product gives the costs of a block of neighbours in a row with all that they reach in another row; those
+    of one dx are on one diagonal. That computes some for nothing, but 81 products of whole images would be slower.
     """
-    height, width = first.shape[2:]
-    reach = range(2 * MAX_DISPLACEMENT + 1)
-    padded = F.pad(second, [MAX_DISPLACEMENT] * 4)
-    costs = [(first * padded[:, :, y : y + height, x : x + width]).mean(dim=1) for y in reach for x in reach]
-    return torch.stack(costs, dim=1)
+    batch, channels, height, width = first.shape
+    block = width if width <= BLOCK else math.gcd(width, BLOCK)
+    reach = 2 * MAX_DISPLACEMENT
+    rows = first.permute(2, 0, 3, 1).reshape(height, batch, -1, block, channels) / channels
+    padded = F.pad(second, [MAX_DISPLACEMENT] * 4).permute(2, 0, 3, 1)
+    reached = padded.unfold(2, block + reach, block).contiguous()  # (H + 8, B, blocks, C, block + 8)
+    costs = []
+    for y in range(reach + 1):
+        products = rows @ reached[y : y + height]  # (H, B, blocks, block, block + 8)
+        costs += [products.diagonal(x, dim1=3, dim2=4) for x in range(reach + 1)]
+    return torch.stack(costs, dim=4).permute(1, 4, 0, 2, 3).flatten(3)
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
