@@ -1,4 +1,4 @@
-"""Path -> frames, streamed: the one place that decodes.
+"""Path -> frames or sound, streamed: the one place that decodes.
 
 FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
 """
@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -21,8 +22,12 @@ from utils.pacing import paced
 Frame = npt.NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 
+Samples = npt.NDArray[np.int16]
+"""(samples, channels)."""
+
 FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
 MAX_SCALED_PIXELS = 2**26
+JITTER_SECONDS = Fraction(1, 10)  # that a sound's times may be off before it is corrected, as in FFmpeg's aresample
 
 # By the signs of a display matrix's linear part (a, b, c, d), which moves a pixel at (x, y), y down, to
 # (a x + c y, b x + d y): the filters that do the same.
@@ -64,7 +69,7 @@ class Video:
         self.num_frames = 0  # given so far
         self.min_side_size = min_side_size
         self._container = _open(path)
-        pictures = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+        pictures = _pictures(self._container)
         if not pictures:
             self._container.close()
             raise MediaError("no_video", f"{path}: no video stream")
@@ -140,6 +145,104 @@ class Video:
         return graph
 
 
+class Sound:
+    """The sound of a video or an audio file: 16-bit samples at its own rate, `rate_hz`, in time with the picture.
+
+    Iterate over it once, inside `with`: it gives blocks of about a second, of which each has its own number of
+    channels. Sample i is heard i / rate_hz seconds after the first frame of the video is shown, or after the sound
+    begins where there is no video: silence fills the time before a sound that begins late, and gaps inside it; what
+    is heard before is left out. Raises MediaError.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.num_samples = 0  # given so far
+        self._container = _open(path)
+        try:
+            stream = self._container.streams.best("audio")
+            if not isinstance(stream, av.AudioStream):
+                raise MediaError("no_audio", f"{path}: no audio stream")
+            decoded = self._container.decode(stream)
+            first = next(decoded, None)
+            if first is None:
+                raise MediaError("unreadable", f"{path}: its audio stream holds no sound")
+        except DecodeErrors as error:
+            self._container.close()
+            raise self._corrupt(error) from error
+        except MediaError:
+            self._container.close()
+            raise
+        self.rate_hz = first.sample_rate
+        self._decoded = chain([first], decoded)
+
+    def __enter__(self) -> "Sound":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Samples]:
+        held: list[Samples] = []
+        num_held = 0
+        try:
+            for samples in self._in_time():
+                if held and (num_held >= self.rate_hz or samples.shape[1] != held[0].shape[1]):
+                    yield np.concatenate(held)
+                    held, num_held = [], 0
+                held.append(samples)
+                num_held += len(samples)
+        except DecodeErrors as error:
+            raise self._corrupt(error) from error
+        if held:
+            yield np.concatenate(held)
+
+    def _in_time(self) -> Iterator[Samples]:
+        """The decoded samples, with silence or without a beginning where their times say so.
+
+        A jump in time back, or ahead by more than the file lasts, is an error in the file, and sound goes on.
+        """
+        pictures = _pictures(self._container)
+        zero = _start_seconds(pictures[0]) if pictures else None
+        longest = self._container.duration or 0  # microseconds
+        skew = 0  # samples, of all jumps so far
+        for time, samples in self._timed():
+            gap = 0
+            if time is not None:
+                zero = time if zero is None else zero
+                gap = round((time - zero) * self.rate_hz) - skew - self.num_samples
+                if self.num_samples and abs(gap) <= JITTER_SECONDS * self.rate_hz:
+                    gap = 0
+                elif (self.num_samples and gap < 0) or gap * 10**6 > longest * self.rate_hz:
+                    skew += gap
+                    gap = 0
+            for start in range(0, gap, self.rate_hz):
+                yield self._given(np.zeros((min(self.rate_hz, gap - start), samples.shape[1]), np.int16))
+            yield self._given(samples[max(0, -gap) :])
+
+    def _timed(self) -> Iterator[tuple[Fraction | None, Samples]]:
+        """The decoded samples at one rate, with the seconds they are heard at, where the file knows them."""
+        convert, before = av.AudioResampler(), None
+        for frame in self._decoded:
+            form = frame.format.name, frame.layout.name, frame.sample_rate
+            if form != before:
+                convert, before = av.AudioResampler("s16", frame.layout, self.rate_hz), form
+            time = (
+                None
+                if frame.pts is None
+                else frame.pts * Fraction(frame.time_base.numerator, frame.time_base.denominator)
+            )
+            for converted in convert.resample(frame):
+                yield time, converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
+                time = None
+
+    def _given(self, samples: Samples) -> Samples:
+        self.num_samples += len(samples)
+        return samples
+
+    def _corrupt(self, error: Exception) -> MediaError:
+        return MediaError("corrupt", f"{self.path}: decoding its sound failed: {_cause(error)}")
+
+
 def scaled_size(width: int, height: int, min_side_size: int) -> tuple[int, int]:
     """Width and height with the smaller side at `min_side_size` and the aspect kept, rounded as FFmpeg's scale=-1:N."""
     if width < height:
@@ -176,6 +279,18 @@ def _open(path: str) -> av.container.InputContainer:
         )
     except DecodeErrors as error:
         raise MediaError("unreadable", f"{path}: not a media file that can be read: {_cause(error)}") from error
+
+
+def _pictures(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The video streams, without cover pictures."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def _start_seconds(stream: av.VideoStream) -> Fraction | None:
+    """When the first frame is shown, if the file says so."""
+    if stream.start_time is None or stream.time_base is None:
+        return None
+    return stream.start_time * Fraction(stream.time_base.numerator, stream.time_base.denominator)
 
 
 def _cause(error: Exception) -> str:

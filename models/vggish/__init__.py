@@ -21,7 +21,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.postprocess and self.weights == "random" and self.vggish_pca_path is None:
             raise ValueError(
-                "--postprocess: there is no random PCA; with --weights random, name its parameters with --vggish_pca_path"
+                "--postprocess with --weights random: there is no random PCA; name one with --vggish_pca_path"
             )
 
     @property

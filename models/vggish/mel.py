@@ -15,6 +15,7 @@ LOWEST_HZ, HIGHEST_HZ = 125.0, 7500.0  # edges of the mel bands
 LOG_OFFSET = 0.01
 PATCH_SAMPLES = NUM_FRAMES * HOP  # from one patch's start to the next's
 PATCH_SECONDS = PATCH_SAMPLES / RATE_HZ
+SHORTEST_SECONDS = (PATCH_SAMPLES + WINDOW - HOP) / RATE_HZ  # that hold a patch
 
 
 def patches(waveform: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:

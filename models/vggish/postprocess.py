@@ -21,6 +21,9 @@ class PCA(NamedTuple):
     eigen_vectors: Tensor
     means: Tensor
 
+    def to(self, device: torch.device) -> "PCA":
+        return PCA(self.eigen_vectors.to(device), self.means.to(device))
+
 
 def load_pca(path: Path) -> PCA:
     """The parameters in AudioSet's .npz file. Raises WeightsError."""
@@ -31,7 +34,9 @@ def load_pca(path: Path) -> PCA:
         raise WeightsError(f"{path}: not PCA parameters that can be read: {error}") from error
     shapes = tuple(pca.eigen_vectors.shape), tuple(pca.means.squeeze().shape)
     if shapes != ((NUM_FEATURES, NUM_FEATURES), (NUM_FEATURES,)):
-        raise WeightsError(f"{path}: PCA parameters of shapes {shapes[0]} and {shapes[1]}, not for {NUM_FEATURES} features")
+        raise WeightsError(
+            f"{path}: PCA parameters of shapes {shapes[0]} and {shapes[1]}, not for {NUM_FEATURES} features"
+        )
     return PCA(pca.eigen_vectors, pca.means.squeeze())
 
 

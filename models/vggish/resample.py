@@ -58,8 +58,8 @@ def resampled(blocks: Iterable[Tensor], rate_hz: int) -> Iterator[Tensor]:
         if num_taken:
             yield block.new_zeros(2 * _reach(rate_hz))
 
-    starts = [hop * rate_hz // HOPS_PER_SECOND for hop in range(CHUNK_SECONDS * HOPS_PER_SECOND)]
-    size = starts[-1] + _width(rate_hz)
+    starts = torch.arange(CHUNK_SECONDS * HOPS_PER_SECOND) * rate_hz // HOPS_PER_SECOND
+    size = int(starts[-1]) + _width(rate_hz)
     early = _early_outputs(rate_hz)
     for chunk in chunks(padded(), size, step=CHUNK_SECONDS * rate_hz):
         bank = filter_bank(rate_hz, chunk.device)
@@ -79,9 +79,10 @@ def _early_outputs(rate_hz: int) -> Iterator[Tensor]:
     step = 1 / (RATE_HZ / rate_hz)  # input samples from one output to the next, rounded as resampy does
     num_outputs = CHUNK_SECONDS * RATE_HZ
     places = np.arange(0, num_outputs, RATE_HZ // math.gcd(RATE_HZ, rate_hz))
+    steps = np.full(num_outputs, step)
     time = 0.0
     for chunk in itertools.count():
-        times = np.cumsum([time, *[step] * num_outputs])
+        times = np.cumsum(np.append(time, steps))
         samples = places * rate_hz // RATE_HZ + chunk * CHUNK_SECONDS * rate_hz
         yield torch.from_numpy(places[times[places] < samples])
         time = times[-1]
