@@ -25,7 +25,7 @@ class Extractor:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         self.device = torch.device(device)
-        self.network = _network(config.vggish_model_path).eval().to(self.device)
+        self.network = load_network(config.vggish_model_path).eval().to(self.device)
         self.pca = None
         if config.postprocess:
             assert config.vggish_pca_path is not None
@@ -62,7 +62,7 @@ class Extractor:
             yield torch.from_numpy(block).to(self.device).float().mean(dim=1) / FULL_SCALE
 
 
-def _network(path: str | None) -> VGGish:
+def load_network(path: str | None) -> VGGish:
     """The network with the weights in a file of either kind, or with untrained ones."""
     network = VGGish()
     if path is None:
