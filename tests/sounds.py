@@ -67,7 +67,7 @@ def write_sound(
                 frame.pts, frame.time_base = round((picture_ms or 0) / 40) + i, Fraction(1, 25)
                 output.mux(video.encode(frame))
             output.mux(video.encode(None))
-        convert = av.AudioResampler(track.codec_context.format, layout, rate_hz, track.codec_context.frame_size or 1024)
+        convert = av.AudioResampler(track.codec_context.format, layout, rate_hz, track.codec_context.frame_size)
         for time_ms, part in zip(times, np.split(samples, len(times)), strict=True):
             block = av.AudioFrame.from_ndarray(np.ascontiguousarray(part.reshape(1, -1)), format="s16", layout=layout)
             block.sample_rate, block.time_base, block.pts = rate_hz, Fraction(1, rate_hz), time_ms * rate_hz // 1000

@@ -24,7 +24,7 @@ def kaiser(size: int) -> Array:
 
 
 def at_16_khz(waveform: Array, rate_hz: int, block: int = 10_000) -> Array:
-    blocks = torch.from_numpy(waveform).float().split(block)
+    blocks = torch.split(torch.from_numpy(waveform).float(), block)
     return torch.cat(list(resampled(blocks, rate_hz))).numpy()
 
 
@@ -163,7 +163,7 @@ def test_the_clip_resampled_and_its_log_mel_are_those_of_the_reference(
     [(0, 0), (399, 0), (15_599, 0), (15_600, 1), (30_959, 1), (30_960, 2), (48_000, 3)],
 )
 def test_a_patch_is_96_frames_and_an_incomplete_one_is_dropped(num_samples: int, num_patches: int) -> None:
-    batches = list(mel.patches(torch.ones(num_samples).split(1000), batch_size=2))
+    batches = list(mel.patches(torch.split(torch.ones(num_samples), 1000), batch_size=2))
     assert sum(map(len, batches)) == num_patches
     assert all(len(batch) in (1, 2) for batch in batches)
 
@@ -171,6 +171,6 @@ def test_a_patch_is_96_frames_and_an_incomplete_one_is_dropped(num_samples: int,
 def test_patches_do_not_depend_on_blocks_and_hardly_on_batches() -> None:
     waveform = torch.from_numpy(noise(9, 16_000)[:, 0] / 2**15).float()
     whole = torch.cat(list(mel.patches([waveform], batch_size=4)))
-    assert torch.equal(torch.cat(list(mel.patches(waveform.split(777), batch_size=4))), whole)
+    assert torch.equal(torch.cat(list(mel.patches(torch.split(waveform, 777), batch_size=4))), whole)
     one_by_one = torch.cat(list(mel.patches([waveform], batch_size=1)))
     np.testing.assert_allclose(one_by_one.numpy(), whole.numpy(), atol=1e-5)

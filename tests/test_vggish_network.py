@@ -131,7 +131,7 @@ def test_a_broken_tensorflow_checkpoint_is_refused(tmp_path: Path) -> None:
     oracle("tensorflow")
     path = tmp_path / "model.ckpt"
     path.write_bytes(bytes(1000) + tensorflow_checkpoint.TABLE_MAGIC)
-    with pytest.raises(WeightsError, match="model.ckpt: not a TensorFlow checkpoint that can be read"):
+    with pytest.raises(WeightsError, match=r"model\.ckpt: not a TensorFlow checkpoint that can be read"):
         load_network(str(path))
 
 

@@ -3,12 +3,14 @@
 FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
 """
 
+import math
 import os
 import stat
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import av
 import av.filter
@@ -202,8 +204,9 @@ class Sound:
         A jump in time back, or ahead by more than the file lasts, is an error in the file, and sound goes on.
         """
         pictures = _pictures(self._container)
-        zero = _start_seconds(pictures[0]) if pictures else None
-        longest = self._container.duration or 0  # microseconds
+        zero = _seconds(pictures[0].start_time, pictures[0].time_base) if pictures else None
+        microseconds = self._container.duration
+        longest = math.inf if microseconds is None else microseconds * self.rate_hz / 10**6  # samples
         skew = 0  # samples, of all jumps so far
         for time, samples in self._timed():
             gap = 0
@@ -212,7 +215,7 @@ class Sound:
                 gap = round((time - zero) * self.rate_hz) - skew - self.num_samples
                 if self.num_samples and abs(gap) <= JITTER_SECONDS * self.rate_hz:
                     gap = 0
-                elif (self.num_samples and gap < 0) or gap * 10**6 > longest * self.rate_hz:
+                elif (self.num_samples and gap < 0) or gap > longest:
                     skew += gap
                     gap = 0
             for start in range(0, gap, self.rate_hz):
@@ -226,13 +229,9 @@ class Sound:
             form = frame.format.name, frame.layout.name, frame.sample_rate
             if form != before:
                 convert, before = av.AudioResampler("s16", frame.layout, self.rate_hz), form
-            time = (
-                None
-                if frame.pts is None
-                else frame.pts * Fraction(frame.time_base.numerator, frame.time_base.denominator)
-            )
+            time = _seconds(frame.pts, frame.time_base)
             for converted in convert.resample(frame):
-                yield time, converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
+                yield time, cast(Samples, converted.to_ndarray()).reshape(-1, converted.layout.nb_channels)
                 time = None
 
     def _given(self, samples: Samples) -> Samples:
@@ -286,11 +285,11 @@ def _pictures(container: av.container.InputContainer) -> list[av.VideoStream]:
     return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
-def _start_seconds(stream: av.VideoStream) -> Fraction | None:
-    """When the first frame is shown, if the file says so."""
-    if stream.start_time is None or stream.time_base is None:
+def _seconds(time: int | None, time_base: Fraction | None) -> Fraction | None:
+    """A time that the file may not know, in units of `time_base`, in seconds."""
+    if time is None or time_base is None:
         return None
-    return stream.start_time * Fraction(stream.time_base.numerator, stream.time_base.denominator)
+    return time * Fraction(time_base.numerator, time_base.denominator)
 
 
 def _cause(error: Exception) -> str:

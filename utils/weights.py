@@ -147,7 +147,7 @@ def load(network: "nn.Module", path: Path, our_key: Callable[[str], str]) -> Non
     try:
         published = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-        cause = (str(error) or type(error).__name__).splitlines()[0]
+        cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(f"{path}: not a checkpoint that can be read: {cause}") from error
     if not isinstance(published, dict) or not all(isinstance(entry, torch.Tensor) for entry in published.values()):
         raise WeightsError(f"{path}: not a plain state dict of tensors")

@@ -19,6 +19,8 @@ class Config:
     vggish_pca_path: str | None = None
 
     def __post_init__(self) -> None:
+        if self.weights == "random" and self.vggish_model_path is not None:
+            raise ValueError("--vggish_model_path does not go with --weights random")
         if self.postprocess and self.weights == "random" and self.vggish_pca_path is None:
             raise ValueError(
                 "--postprocess with --weights random: there is no random PCA; name one with --vggish_pca_path"

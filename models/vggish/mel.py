@@ -27,7 +27,7 @@ def patches(waveform: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
     for chunk in chunks(waveform, step + WINDOW - HOP, step):
         num_patches = num_frames(len(chunk)) // NUM_FRAMES
         if num_patches:
-            yield log_mel(chunk)[: num_patches * NUM_FRAMES].unflatten(0, (num_patches, NUM_FRAMES))
+            yield log_mel(chunk)[: num_patches * NUM_FRAMES].view(num_patches, NUM_FRAMES, NUM_BANDS)
 
 
 def log_mel(waveform: Tensor) -> Tensor:

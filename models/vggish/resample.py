@@ -64,7 +64,7 @@ def resampled(blocks: Iterable[Tensor], rate_hz: int) -> Iterator[Tensor]:
     for chunk in chunks(padded(), size, step=CHUNK_SECONDS * rate_hz):
         bank = filter_bank(rate_hz, chunk.device)
         samples = F.pad(chunk, (0, size - len(chunk)))
-        windows = samples.unfold(0, _width(rate_hz), 1)[starts].unflatten(0, (-1, len(bank.hops)))
+        windows = samples.unfold(0, _width(rate_hz), 1)[starts].view(-1, len(bank.hops), _width(rate_hz))
         outputs = torch.einsum("chw,hwo->cho", windows, bank.hops).flatten()
         places = next(early)
         windows = samples.unfold(0, len(bank.early), 1)[places * rate_hz // RATE_HZ]

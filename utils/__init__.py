@@ -1,0 +1,1 @@
+"""The parts that no extractor owns: decoding, stacks, weights, workers, outputs."""
