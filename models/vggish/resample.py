@@ -5,12 +5,13 @@ sum of input samples, weighted by a sinc under a Kaiser window, which lies in a 
 Published features were made with it, and 3.6 % of the log-mel hangs on its choices. Two of them are accidents:
 
 - Where the rate goes down, neighbouring input samples are a whole number of table points apart, rounded down.
-- Therefore it matters on which side of an input sample an output falls. Times are added up in floating point, so
-  outputs that fall right on a sample are, by chance, taken for ones just before it.
+- Hence it matters on which side of an input sample an output falls. Times are added up in floating point, so many
+  outputs that fall right on a sample are taken for ones just before it. Later releases multiply, and take fewer: from
+  44.1 kHz theirs differ from 0.2.2 by 2e-4 on noise, and by 3e-3 in single values of log-mel.
 
 The rates are integers, so the weights repeat: those of a hop of 10 ms, 160 outputs, are a matrix, and after 100 hops
 at most, one for all common rates, the same matrices come again. A matrix product replaces resampy's loop. Times are
-exact, but for that chance, which is followed.
+exact, but for that side, which is taken as in 0.2.2.
 """
 
 import itertools
@@ -109,7 +110,7 @@ def filter_bank(rate_hz: int, device: torch.device) -> FilterBank:
         first = hop * rate_hz // HOPS_PER_SECOND - (reach - 1)
         times = torch.arange(hop * HOP, (hop + 1) * HOP) * rate_hz  # in 16000ths of an input sample
         distances = times // RATE_HZ - first - torch.arange(_width(rate_hz))[:, None]  # (width, 160)
-        hops.append(_weights(distances, (times % RATE_HZ) / RATE_HZ, rate_hz).float())
+        hops.append(_weights(distances, (times % RATE_HZ).double() / RATE_HZ, rate_hz).float())
     distances = reach - 1 - torch.arange(2 * reach)
     on_sample, just_before = torch.tensor([0.0, 1.0], dtype=torch.float64)
     early = _weights(distances - 1, just_before, rate_hz) - _weights(distances, on_sample, rate_hz)
