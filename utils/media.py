@@ -71,7 +71,7 @@ class Video:
         self.num_frames = 0  # given so far
         self.min_side_size = min_side_size
         self._container = _open(path)
-        pictures = _pictures(self._container)
+        pictures = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not pictures:
             self._container.close()
             raise MediaError("no_video", f"{path}: no video stream")
@@ -203,8 +203,7 @@ class Sound:
 
         A jump in time back, or ahead by more than the file lasts, is an error in the file, and sound goes on.
         """
-        pictures = _pictures(self._container)
-        zero = _seconds(pictures[0].start_time, pictures[0].time_base) if pictures else None
+        zero = _picture_start(self._container)
         microseconds = self._container.duration
         longest = math.inf if microseconds is None else microseconds * self.rate_hz / 10**6  # samples
         skew = 0  # samples, of all jumps so far
@@ -260,6 +259,21 @@ def write_png(frame: Frame, path: Path) -> None:
     path.write_bytes(b"".join(map(bytes, packets)))
 
 
+def _picture_start(container: av.container.InputContainer) -> Fraction | None:
+    """When a video's first frame is shown, in seconds, if there is one and the file says so."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return _seconds(stream.start_time, stream.time_base)
+    return None
+
+
+def _seconds(time: int | None, time_base: Fraction | None) -> Fraction | None:
+    """A time in units of `time_base`, both of which the file may not tell, in seconds."""
+    if time is None or time_base is None:
+        return None
+    return time * Fraction(time_base.numerator, time_base.denominator)
+
+
 def _open(path: str) -> av.container.InputContainer:
     """Open a local media file, and nothing else: no protocol, no device, no FIFO to wait on."""
     try:
@@ -278,18 +292,6 @@ def _open(path: str) -> av.container.InputContainer:
         )
     except DecodeErrors as error:
         raise MediaError("unreadable", f"{path}: not a media file that can be read: {_cause(error)}") from error
-
-
-def _pictures(container: av.container.InputContainer) -> list[av.VideoStream]:
-    """The video streams, without cover pictures."""
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-
-
-def _seconds(time: int | None, time_base: Fraction | None) -> Fraction | None:
-    """A time that the file may not know, in units of `time_base`, in seconds."""
-    if time is None or time_base is None:
-        return None
-    return time * Fraction(time_base.numerator, time_base.denominator)
 
 
 def _cause(error: Exception) -> str:
