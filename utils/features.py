@@ -1,20 +1,17 @@
 """What an extractor gives for one video."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-
-Rows = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
-"""A feature a row, (N, D); uint8 where they are quantized."""
 
 
 @dataclass(frozen=True)
 class Features:
     """Features of one video: an array a stream, a row a time span."""
 
-    arrays: dict[str, Rows]
-    """By the suffix of their files."""
+    arrays: dict[str, npt.NDArray[Any]]
+    """By the suffix of their files, each (N, D), float32, or uint8 where features are quantized."""
 
     spans: list[tuple[float, float]]
     """Begin and end of each row, in seconds from the start of the video."""
