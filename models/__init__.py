@@ -8,7 +8,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-EXTRACTORS = ("i3d",)
+EXTRACTORS = ("i3d", "vggish")
 
 
 def load(name: str) -> ModuleType:

@@ -1,8 +1,8 @@
 """What an extractor gives for one video."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 
@@ -10,8 +10,8 @@ import numpy.typing as npt
 class Features:
     """Features of one video: an array a stream, a row a time span."""
 
-    arrays: dict[str, npt.NDArray[np.float32]]
-    """By the suffix of their files, each (N, D)."""
+    arrays: dict[str, npt.NDArray[Any]]
+    """By the suffix of their files, each (N, D), float32, or uint8 where features are quantized."""
 
     spans: list[tuple[float, float]]
     """Begin and end of each row, in seconds from the start of the video."""

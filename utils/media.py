@@ -1,12 +1,14 @@
-"""Path -> frames, streamed: the one place that decodes.
+"""Path -> frames or sound, streamed: the one place that decodes.
 
 FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
 """
 
+import math
 import os
 import stat
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -22,8 +24,12 @@ from utils.pacing import paced
 Frame = npt.NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 
+Samples = npt.NDArray[np.int16]
+"""(samples, channels)."""
+
 FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
+JITTER_SECONDS = Fraction(1, 10)  # that a sound's times may be off before it is corrected, as in FFmpeg's aresample
 
 # By the signs of a display matrix's linear part (a, b, c, d), which moves a pixel at (x, y), y down, to
 # (a x + c y, b x + d y): the filters that do the same.
@@ -142,6 +148,100 @@ class Video:
         return graph
 
 
+class Sound:
+    """The sound of a video or an audio file: 16-bit samples at its own rate, `rate_hz`, in time with the picture.
+
+    Iterate over it once, inside `with`: it gives blocks of about a second, of which each has its own number of
+    channels. Sample i is heard i / rate_hz seconds after the first frame of the video is shown, or after the sound
+    begins where there is no video: silence fills the time before a sound that begins late, and gaps inside it; what
+    is heard before is left out. Raises MediaError.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.num_samples = 0  # given so far
+        self._container = _open(path)
+        try:
+            stream = self._container.streams.best("audio")
+            if not isinstance(stream, av.AudioStream):
+                raise MediaError("no_audio", f"{path}: no audio stream")
+            decoded = self._container.decode(stream)
+            first = next(decoded, None)
+            if first is None:
+                raise MediaError("unreadable", f"{path}: its audio stream holds no sound")
+        except DecodeErrors as error:
+            self._container.close()
+            raise self._corrupt(error) from error
+        except MediaError:
+            self._container.close()
+            raise
+        self.rate_hz = first.sample_rate
+        self._decoded = chain([first], decoded)
+
+    def __enter__(self) -> "Sound":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Samples]:
+        held: list[Samples] = []
+        num_held = 0
+        try:
+            for samples in self._in_time():
+                if held and (num_held >= self.rate_hz or samples.shape[1] != held[0].shape[1]):
+                    yield np.concatenate(held)
+                    held, num_held = [], 0
+                held.append(samples)
+                num_held += len(samples)
+        except DecodeErrors as error:
+            raise self._corrupt(error) from error
+        if held:
+            yield np.concatenate(held)
+
+    def _in_time(self) -> Iterator[Samples]:
+        """The decoded samples, with silence or without a beginning where their times say so.
+
+        A jump in time back, or ahead by more than the file lasts, is an error in the file, and sound goes on.
+        """
+        zero = _picture_start(self._container)
+        microseconds = self._container.duration
+        longest = math.inf if microseconds is None else microseconds * self.rate_hz / 10**6  # samples
+        skew = 0  # samples, of all jumps so far
+        for time, samples in self._timed():
+            gap = 0
+            if time is not None:
+                zero = time if zero is None else zero
+                gap = round((time - zero) * self.rate_hz) - skew - self.num_samples
+                if self.num_samples and abs(gap) <= JITTER_SECONDS * self.rate_hz:
+                    gap = 0
+                elif (self.num_samples and gap < 0) or gap > longest:
+                    skew += gap
+                    gap = 0
+            for start in range(0, gap, self.rate_hz):
+                yield self._given(np.zeros((min(self.rate_hz, gap - start), samples.shape[1]), np.int16))
+            yield self._given(samples[max(0, -gap) :])
+
+    def _timed(self) -> Iterator[tuple[Fraction | None, Samples]]:
+        """The decoded samples at one rate, with the seconds they are heard at, where the file knows them."""
+        convert, before = av.AudioResampler(), None
+        for frame in self._decoded:
+            form = frame.format.name, frame.layout.name, frame.sample_rate
+            if form != before:
+                convert, before = av.AudioResampler("s16", frame.layout, self.rate_hz), form
+            time = _seconds(frame.pts, frame.time_base)
+            for converted in convert.resample(frame):
+                yield time, cast(Samples, converted.to_ndarray()).reshape(-1, converted.layout.nb_channels)
+                time = None
+
+    def _given(self, samples: Samples) -> Samples:
+        self.num_samples += len(samples)
+        return samples
+
+    def _corrupt(self, error: Exception) -> MediaError:
+        return MediaError("corrupt", f"{self.path}: decoding its sound failed: {_cause(error)}")
+
+
 def scaled_size(width: int, height: int, min_side_size: int) -> tuple[int, int]:
     """Width and height with the smaller side at `min_side_size` and the aspect kept, rounded as FFmpeg's scale=-1:N."""
     if width < height:
@@ -158,6 +258,21 @@ def write_png(frame: Frame, path: Path) -> None:
     encoder.time_base = Fraction(1)
     packets = encoder.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")) + encoder.encode(None)
     path.write_bytes(b"".join(map(bytes, packets)))
+
+
+def _picture_start(container: av.container.InputContainer) -> Fraction | None:
+    """When a video's first frame is shown, in seconds, if there is one and the file says so."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return _seconds(stream.start_time, stream.time_base)
+    return None
+
+
+def _seconds(time: int | None, time_base: Fraction | None) -> Fraction | None:
+    """A time in units of `time_base`, both of which the file may not tell, in seconds."""
+    if time is None or time_base is None:
+        return None
+    return time * Fraction(time_base.numerator, time_base.denominator)
 
 
 def _open(path: str) -> av.container.InputContainer:

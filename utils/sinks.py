@@ -8,12 +8,13 @@ import numpy as np
 
 from utils.features import Features
 
+TYPES = (np.float32, np.uint8)  # of features, plain and quantized
 NUM_ROWS_SHOWN = 6
 NUM_VALUES_SHOWN = 3  # at either end of a row
 
 
 def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
-    """Write `<stem>_<suffix>.npy` for each array, float32 (N, D); gives their paths."""
+    """Write `<stem>_<suffix>.npy` for each array, (N, D), of its own type; gives their paths."""
     outputs = []
     for suffix, rows in features.arrays.items():
         path = file_of(folder, stem, suffix)
@@ -21,7 +22,7 @@ def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with open(part, "wb") as file:
-                np.save(file, np.ascontiguousarray(rows, dtype=np.float32), allow_pickle=False)
+                np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
@@ -39,7 +40,7 @@ def is_saved(folder: Path, stem: str, suffixes: Sequence[str]) -> bool:
             rows = np.lib.format.open_memmap(file_of(folder, stem, suffix), mode="r")
         except (OSError, ValueError):
             return False
-        if rows.ndim != 2 or rows.dtype != np.float32:
+        if rows.ndim != 2 or rows.dtype not in TYPES:
             return False
         lengths.add(len(rows))
     return len(lengths) == 1

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 1.0
@@ -151,6 +151,11 @@ def load(network: "nn.Module", path: Path, our_key: Callable[[str], str]) -> Non
         raise WeightsError(f"{path}: not a checkpoint that can be read: {cause}") from error
     if not isinstance(published, dict) or not all(isinstance(entry, torch.Tensor) for entry in published.values()):
         raise WeightsError(f"{path}: not a plain state dict of tensors")
+    fill(network, published, path, our_key)
+
+
+def fill(network: "nn.Module", published: Mapping[str, "Tensor"], path: Path, our_key: Callable[[str], str]) -> None:
+    """Fill `network` with the entries of a checkpoint that was read from `path`, as strictly as `load`."""
     state = {}
     for key, entry in published.items():
         try:

@@ -1,0 +1,24 @@
+"""A waveform that comes in blocks of any length -> pieces of one length, so that no result depends on the blocks."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+
+def chunks(blocks: Iterable[Tensor], size: int, step: int) -> Iterator[Tensor]:
+    """Pieces of `size` samples, starting every `step` of them, at most `size`; then what is left, which is shorter."""
+    held: list[Tensor] = []
+    num_held = 0
+    for block in blocks:
+        held.append(block)
+        num_held += len(block)
+        if num_held < size:
+            continue
+        waveform = torch.cat(held)
+        while len(waveform) >= size:
+            yield waveform[:size]
+            waveform = waveform[step:]
+        held, num_held = [waveform], len(waveform)
+    if num_held:
+        yield torch.cat(held)

@@ -1,0 +1,74 @@
+"""Video -> VGGish features of its sound."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.vggish import Config, mel, published, tensorflow_checkpoint
+from models.vggish.net import VGGish
+from models.vggish.postprocess import load_pca, postprocess
+from models.vggish.resample import resampled
+from utils import weights
+from utils.features import Features
+from utils.media import MediaError, Samples, Sound
+
+PATCHES_PER_BATCH = 32
+FULL_SCALE = 2**15  # of 16-bit samples
+
+
+class Extractor:
+    """Holds the network on one device. Its arithmetic is float32: TF32 is switched off for the whole process."""
+
+    def __init__(self, config: Config, device: str) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        self.device = torch.device(device)
+        self.network = load_network(config.vggish_model_path).eval().to(self.device)
+        self.pca = None
+        if config.postprocess:
+            assert config.vggish_pca_path is not None
+            self.pca = load_pca(Path(config.vggish_pca_path)).to(self.device)
+
+    @torch.inference_mode()
+    def extract(self, path: str, frames_folder: Path | None = None) -> Features:
+        """The features of a video's sound, (N, 128), float32 or, postprocessed, uint8.
+
+        There are no frames, so nothing is written to `frames_folder`. Raises MediaError.
+        """
+        embeddings = []
+        with Sound(path) as sound:
+            waveform = resampled(self._mono(sound), sound.rate_hz)
+            for patches in mel.patches(waveform, PATCHES_PER_BATCH):
+                embeddings.append(self.network(patches))
+            seconds = sound.num_samples / sound.rate_hz
+        if not embeddings:
+            raise MediaError(
+                "too_short", f"{path}: {seconds:.3f} s of sound, and VGGish needs {mel.SHORTEST_SECONDS:.3f} s"
+            )
+        rows = torch.cat(embeddings)
+        if self.pca is not None:
+            rows = postprocess(rows, self.pca)
+        return Features(
+            arrays={"vggish": rows.cpu().numpy()},
+            spans=[(i * mel.PATCH_SECONDS, (i + 1) * mel.PATCH_SECONDS) for i in range(len(rows))],
+            seconds=seconds,
+        )
+
+    def _mono(self, blocks: Iterable[Samples]) -> Iterator[Tensor]:
+        """Blocks (samples, channels) as waveforms (samples,) in [-1, 1), the means of their channels."""
+        for block in blocks:
+            yield torch.from_numpy(block).to(self.device).float().mean(dim=1) / FULL_SCALE
+
+
+def load_network(path: str | None) -> VGGish:
+    """The network with the weights in a file of either kind, or with untrained ones."""
+    network = VGGish()
+    if path is None:
+        weights.randomize(network, seed=0)
+    elif tensorflow_checkpoint.is_tensorflow(Path(path)):
+        weights.fill(network, tensorflow_checkpoint.read(Path(path)), Path(path), published.our_key)
+    else:
+        weights.load(network, Path(path), published.our_key)
+    return network

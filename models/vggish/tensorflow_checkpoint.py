@@ -1,0 +1,46 @@
+"""AudioSet's own checkpoint, which is TensorFlow's format V1: one file, a sorted table of named slices of tensors.
+
+TensorFlow's reader reads it, and is imported only then.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from utils.weights import WeightsError
+
+TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # what a table, in the format of LevelDB, ends with
+
+
+def is_tensorflow(path: Path) -> bool:
+    """Whether a file is a TensorFlow V1 checkpoint, by what is in it."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(TABLE_MAGIC)))
+            return file.read() == TABLE_MAGIC
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from error
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The variables by their names, with axes in PyTorch's order: (out, in) and (out, in, height, width)."""
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise WeightsError(
+            f"{path} is a TensorFlow checkpoint, and TensorFlow is not installed: python -m pip install tensorflow; "
+            "or leave out --vggish_model_path, for the same weights as published for PyTorch"
+        ) from error
+    try:
+        reader = tf.train.load_checkpoint(str(path))
+        arrays = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a TensorFlow checkpoint that can be read: {error}") from error
+    return {name: _out_first(torch.from_numpy(array)) for name, array in arrays.items()}
+
+
+def _out_first(variable: Tensor) -> Tensor:
+    """TensorFlow's (in, out) and (height, width, in, out), turned."""
+    return variable.movedim((-1, -2), (0, 1)) if variable.dim() > 1 else variable
