@@ -136,11 +136,13 @@ def with_weights(job: Job) -> tuple[Job, "Settings"]:
     from utils import weights
 
     wanted = models.load(job.feature_type).weights_wanted(job.config)
+    fingerprints: Settings = {}
     if job.config.weights == "random":
         _tell(UNTRAINED)
-        return job, dict.fromkeys(wanted, "random")
+        fingerprints = dict.fromkeys(wanted, "random")
+        wanted = {option: (file, given) for option, (file, given) in wanted.items() if given is not None}
     places = weights.obtain(wanted)
-    fingerprints: Settings = {option: weights.git_blob(place) for option, place in places.items()}
+    fingerprints |= {option: weights.git_blob(place) for option, place in places.items()}
     config = dataclasses.replace(job.config, **{option: str(place) for option, place in places.items()})
     return dataclasses.replace(job, config=config), fingerprints
 

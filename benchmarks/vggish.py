@@ -1,127 +1,122 @@
-"""How fast VGGish's front end is beside resampy and NumPy, and what an hour of sound takes: run from the checkout.
+"""How fast VGGish's front end is beside resampy and NumPy in the same run, and what long sounds take.
 
 python benchmarks/vggish.py [MINUTES]
 """
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import av
 import numpy as np
 import numpy.typing as npt
 import resampy
 import torch
+from torch import Tensor
 
-sys.path.insert(0, str(Path.cwd()))
-
-from models.vggish import mel
-from models.vggish.resample import resampled
+from models.vggish import Config, mel
+from models.vggish.extract import Extractor
+from models.vggish.resample import RATE_HZ, resampled
 from utils.media import Sound
 
-RATE_HZ = 44_100
-MINUTES_ENCODED = 5
+SOURCE_RATE_HZ = 44_100
+SHORT_MINUTES = 5
+PATCHES_PER_BATCH = 32
 KAISER_BEST = {"filter": "sinc_window", "num_zeros": 64, "precision": 9, "rolloff": 0.9475937167399596}
+
+Waveform = npt.NDArray[np.float32]
 
 
 def write_aac(path: Path, minutes: int) -> None:
-    """Stereo AAC of noise that swells; encoded once, its packets repeated."""
-    rng = np.random.default_rng(0)
-    t = np.arange(MINUTES_ENCODED * 60 * RATE_HZ) / RATE_HZ
-    loudness = 0.3 * (0.5 + 0.5 * np.sin(2 * np.pi * 0.7 * t)).astype(np.float32)
-    samples = rng.standard_normal((2, len(t)), np.float32) * 0.2 * loudness
+    """Stereo AAC of noise that swells; `SHORT_MINUTES` are encoded, and their packets repeated."""
+    times = np.arange(SHORT_MINUTES * 60 * SOURCE_RATE_HZ) / SOURCE_RATE_HZ
+    loudness = 0.03 * (1 + np.sin(2 * np.pi * 0.7 * times)).astype(np.float32)
+    samples = np.random.default_rng(0).standard_normal((2, len(times)), np.float32) * loudness
     with av.open(str(path), "w") as output:
-        track = output.add_stream("aac", rate=RATE_HZ, layout="stereo", bit_rate=128_000)
-        block = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
-        block.sample_rate, block.time_base, block.pts = RATE_HZ, Fraction(1, RATE_HZ), 0
-        packets = [bytes(p) for p in [*track.encode(block), *track.encode(None)]]
-        for i in range(-(-minutes * 60 * RATE_HZ // 1024)):
+        track = output.add_stream("aac", rate=SOURCE_RATE_HZ, layout="stereo")
+        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+        sound.sample_rate, sound.time_base, sound.pts = SOURCE_RATE_HZ, Fraction(1, SOURCE_RATE_HZ), 0
+        packets = [bytes(packet) for packet in [*track.encode(sound), *track.encode(None)]]
+        for i in range(-(-minutes * 60 * SOURCE_RATE_HZ // 1024)):
             packet = av.Packet(packets[i % len(packets)])
-            packet.stream, packet.pts, packet.dts = track, i * 1024, i * 1024
-            packet.time_base, packet.duration = Fraction(1, RATE_HZ), 1024
+            packet.stream, packet.time_base = track, Fraction(1, SOURCE_RATE_HZ)
+            packet.pts, packet.dts, packet.duration = i * 1024, i * 1024, 1024
             output.mux(packet)
 
 
-def ours(waveform: torch.Tensor) -> int:
-    return sum(len(patches) for patches in mel.patches(resampled(torch.split(waveform, RATE_HZ), RATE_HZ), 32))
+def waveform_of(path: Path) -> Iterator[Tensor]:
+    """Blocks (samples,) of the mean of the channels."""
+    with Sound(str(path)) as sound:
+        for block in sound:
+            yield torch.from_numpy(block).float().mean(dim=1) / 2**15
 
 
-def by_resampy_and_numpy(
-    waveform: npt.NDArray[np.float64], window: npt.NDArray[np.float64], bands: npt.NDArray[np.float64]
-) -> int:
-    waveform = resampy.resample(
-        waveform, RATE_HZ, 16_000, window=lambda n: np.kaiser(n, 14.769656459379492), **KAISER_BEST
-    )
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, 400)[::160]
-    log_mel = np.log(np.abs(np.fft.rfft(frames * window, 512)) @ bands + 0.01)
+def front_end(blocks: Iterator[Tensor]) -> int:
+    """How many patches our front end makes of a waveform."""
+    waveform = resampled(blocks, SOURCE_RATE_HZ)
+    return sum(len(patches) for patches in mel.patches(waveform, PATCHES_PER_BATCH))
+
+
+def front_end_of_others(waveform: Waveform, window: npt.NDArray[np.float64], bands: npt.NDArray[np.float64]) -> int:
+    """The same by resampy and NumPy, with the parameters of resampy 0.2.2."""
+    kaiser = {"window": lambda size: np.kaiser(size, 14.769656459379492)}
+    at_16_khz = resampy.resample(waveform.astype(np.float64), SOURCE_RATE_HZ, RATE_HZ, **kaiser, **KAISER_BEST)
+    frames = np.lib.stride_tricks.sliding_window_view(at_16_khz, mel.WINDOW)[:: mel.HOP]
+    log_mel = np.log(np.abs(np.fft.rfft(frames * window, mel.FFT_SIZE)) @ bands + mel.LOG_OFFSET)
     return len(log_mel) // 96
 
 
-PEAK = """
-import sys, torch
-from models.vggish import Config
-from models.vggish.extract import Extractor
-torch.set_num_threads(2)
-features = Extractor(Config(weights="random"), "cpu").extract(sys.argv[1])
-print(len(features.spans), int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) // 1024)
-"""
-PEAK_FRONT = """
-import sys, torch
-from models.vggish import mel
-from models.vggish.resample import resampled
-from utils.media import Sound
-torch.set_num_threads(2)
-with Sound(sys.argv[1]) as sound:
-    mono = (torch.from_numpy(b).float().mean(dim=1) / 2**15 for b in sound)
-    n = sum(len(p) for p in mel.patches(resampled(mono, sound.rate_hz), 32))
-print(n, int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) // 1024)
-"""
+def compare_front_ends(path: Path) -> None:
+    """Print the seconds that decoding, our front end and the others' take, and their ratio."""
+    start = time.perf_counter()
+    blocks = list(waveform_of(path))
+    seconds = sum(map(len, blocks)) / SOURCE_RATE_HZ
+    print(f"decoding {seconds:.0f} s of sound: {time.perf_counter() - start:.1f} s", flush=True)
+    front_end(iter(blocks[:40]))  # warms up
+    start = time.perf_counter()
+    front_end(iter(blocks))
+    ours = time.perf_counter() - start
+
+    parts = np.array_split(torch.cat(blocks).numpy(), max(1, round(seconds / 300)))
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(mel.WINDOW) / mel.WINDOW)
+    bands = mel.mel_weights().numpy()
+    front_end_of_others(parts[0][:SOURCE_RATE_HZ], window, bands)  # compiles
+    start = time.perf_counter()
+    for part in parts:
+        front_end_of_others(part, window, bands)
+    theirs = time.perf_counter() - start
+    print(f"resampling and log-mel: {ours:.2f} s, by resampy and NumPy {theirs:.1f} s: ratio {theirs / ours:.1f}")
+
+
+def extract(path: str) -> None:
+    """Print what a whole extraction takes; in a process of its own, for its peak memory."""
+    start = time.perf_counter()
+    features = Extractor(Config(weights="random"), "cpu").extract(path)
+    status = Path("/proc/self/status").read_text()  # getrusage would begin with the parent's peak
+    peak = int(status.split("VmHWM:")[1].split()[0]) // 1024
+    print(f"extraction of {features.seconds / 60:.0f} minutes: {time.perf_counter() - start:.1f} s, peak {peak} MiB")
 
 
 def main() -> None:
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    if len(sys.argv) == 3:
+        extract(sys.argv[2])
+        return
     minutes = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    folder = Path(tempfile.mkdtemp())
-    long, short = folder / "long.m4a", folder / "short.m4a"
-    write_aac(long, minutes)
-    write_aac(short, 5)
-    torch.set_num_threads(2)
-    start = time.perf_counter()
-    with Sound(str(long)) as sound:
-        mono = np.concatenate([(b.astype(np.float32).mean(axis=1) / 2**15) for b in sound])
-    mono = mono[: minutes * 60 * RATE_HZ]
-    seconds = len(mono) / RATE_HZ
-    print(f"{seconds:.0f} s of sound decoded in {time.perf_counter() - start:.1f} s", flush=True)
-
-    waveform = torch.from_numpy(mono)
-    ours(waveform[: 40 * RATE_HZ])
-    start = time.perf_counter()
-    num_ours = ours(waveform)
-    time_ours = time.perf_counter() - start
-
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    bands = mel.mel_weights().numpy()
-    by_resampy_and_numpy(mono[:RATE_HZ].astype(np.float64), window, bands)
-    start, num = time.perf_counter(), 0
-    for at in range(0, len(mono), 300 * RATE_HZ):
-        num += by_resampy_and_numpy(mono[at : at + 300 * RATE_HZ].astype(np.float64), window, bands)
-    time_theirs = time.perf_counter() - start
-    print(
-        f"resampling and log-mel: ours {time_ours:.2f} s ({seconds / time_ours:.0f}x real time, {num_ours} patches), "
-        f"resampy and NumPy {time_theirs:.1f} s ({seconds / time_theirs:.0f}x, {num}): {time_theirs / time_ours:.1f} times faster",
-        flush=True,
-    )
-    del mono, waveform
-    for what, code in (("front end", PEAK_FRONT), ("whole extraction", PEAK)):
+    with tempfile.TemporaryDirectory() as folder:
+        long, short = Path(folder, "long.m4a"), Path(folder, "short.m4a")
+        write_aac(long, minutes)
+        write_aac(short, SHORT_MINUTES)
+        compare_front_ends(long)
         for path in (short, long):
-            start = time.perf_counter()
-            done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-            rows, peak = done.stdout.split()
-            print(
-                f"{what} of {path.name}: {rows} rows, peak {peak} MiB, {time.perf_counter() - start:.1f} s", flush=True
-            )
+            subprocess.run([sys.executable, __file__, "extract", str(path)], check=True)
 
 
 if __name__ == "__main__":

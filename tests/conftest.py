@@ -1,25 +1,17 @@
 """Fixtures: the weights that stand in for the published ones, and material that lies beside the checkout."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests import seeded
-
-REPOSITORY = Path(__file__).parent.parent
-SHARED = REPOSITORY.parent / "shared"
+from tests import oracles, seeded
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference material beside the checkout. Where it is absent its tests skip, and in CI they fail."""
-    if not SHARED.is_dir():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{SHARED} is absent")
-        pytest.skip("needs the reference material, which lies beside the checkout of those who develop this")
-    return SHARED
+    """The folder of reference material beside the checkout."""
+    return oracles.shared()
 
 
 @pytest.fixture(scope="session")

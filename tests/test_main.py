@@ -17,7 +17,7 @@ import pytest
 
 from tests import seeded
 from tests.clips import Frame, set_display_matrix, write_clip
-from tests.conftest import REPOSITORY
+from tests.oracles import REPOSITORY
 from tests.processes import wait_until
 from tests.seeded import synthetic_clip
 from utils.media import Video

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.oracles import REPOSITORY
 from tests.processes import is_running, wait_until
 from tests.worker_jobs import Job
 from utils.workers import CannotStartError, Row, run
