@@ -22,6 +22,15 @@ EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_CANNOT_START, EXIT_INTERRUPTED = 0, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with a command line; gives the exit status. A wrong option raises SystemExit with status 2."""
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:  # before there are workers
+        _tell("Interrupted")
+        return EXIT_INTERRUPTED
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    """Options -> checks -> run."""
     for stream in (sys.stdout, sys.stderr):  # a file name that is no text must not end the run
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     parser = make_parser()
@@ -44,11 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.device_ids is None and devices == ["cpu"]:
         _tell("No GPU here: working on the CPU")
-    try:
-        return run(job, paths, devices, options.overwrite)
-    except KeyboardInterrupt:  # before there are workers
-        _tell("Interrupted")
-        return EXIT_INTERRUPTED
+    return run(job, paths, devices, options.overwrite)
 
 
 def run(job: "Job", paths: list[str], devices: list[str], overwrite: bool) -> int:
