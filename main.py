@@ -100,6 +100,8 @@ class Job:
     num_threads: int
 
     def __call__(self, device: str) -> "Work":
+        # Threads that wait for each other sleep, so that other work on the cores costs no more than its share.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
         import torch
 
         from utils.weights import WeightsError
@@ -165,6 +167,8 @@ def not_done(job: Job, paths: list[str], settings: "Settings", overwrite: bool) 
     folder = Path(job.output_path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise SettingsError(f"--output_path {folder}: no permission to write there")
         before = recorded(folder, job.feature_type)
         done = {path for path in paths if sinks.is_saved(folder, job.stem(path), job.config.suffixes)}
         if not overwrite:
