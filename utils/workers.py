@@ -70,9 +70,8 @@ def run(start: Start, devices: Sequence[str], paths: Iterable[str]) -> Iterator[
                 pool.hire(device)
             while pool.workers:
                 yield from pool.next_rows(interrupts.wakeup)
-                if interrupts.count == 1 and pool.queue:
-                    print("Stopping after the videos in hand; Ctrl-C again stops at once", file=sys.stderr)
-                    pool.queue.clear()
+                if interrupts.count == 1:
+                    pool.wind_down()
                 if interrupts.count > 1:
                     break
         finally:
@@ -113,6 +112,7 @@ class _Pool:
         self.workers: list[_Worker] = []
         self.attempts: Counter[str] = Counter()
         self.failed_starts = 0
+        self.is_winding_down = False
 
     def hire(self, device: str) -> None:
         self.workers.append(_Worker(self.start, device))
@@ -129,6 +129,13 @@ class _Pool:
                 if row is not None:
                     rows.append(row)
         return rows
+
+    def wind_down(self) -> None:
+        """Hand out no more, and say so once."""
+        self.queue.clear()
+        if not self.is_winding_down:
+            print("Stopping after the videos in hand; Ctrl-C again stops at once", file=sys.stderr)
+        self.is_winding_down = True
 
     def stop(self) -> None:
         """End all workers, by force where they do not listen."""
