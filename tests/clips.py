@@ -29,7 +29,7 @@ def number_of(frame: Frame) -> int:
     height, width = frame.shape[:2]
     rows = slice(height // 2 - 5, height // 2 + 5)
     centres = [int((bit + 0.5) * width / NUM_BITS) for bit in range(NUM_BITS)]
-    return sum((frame[rows, x - 2 : x + 3].mean() > 128) << bit for bit, x in enumerate(centres))
+    return sum(int(frame[rows, x - 2 : x + 3].mean() > 128) << bit for bit, x in enumerate(centres))
 
 
 def write_clip(
