@@ -4,16 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
 
 from models.i3d import published as i3d_published
-from models.i3d.net import I3D, VARIANTS
+from models.i3d.net import I3D, VARIANTS, Pool, Unit
 from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc import published as pwc_published
 from models.pwc.net import PWCNet
 from tests import seeded
+from tests.oracles import oracle
 from utils import weights
 
 
@@ -146,3 +148,34 @@ def test_pyramids_computed_once_a_frame_give_the_flow_of_image_pairs(pwc: PWCNet
     pyramid = pwc.pyramid(frames)
     first, second = ({level: features[part] for level, features in pyramid.items()} for part in (slice(2), slice(1, 3)))
     torch.testing.assert_close(pwc.flow(first, second, 100, 160), pwc(frames[:-1], frames[1:]), atol=1e-4, rtol=0)
+
+
+ODD_AND_EVEN_LENGTHS = [9, 16, 17, 18, 19]
+
+
+def channels_last(images: Tensor) -> npt.NDArray[np.float32]:
+    """(B, C, T, H, W) -> (B, T, H, W, C), as TensorFlow has it."""
+    axes: npt.NDArray[np.float32] = images.permute(0, 2, 3, 4, 1).numpy()
+    return axes
+
+
+@pytest.mark.parametrize("num_frames", ODD_AND_EVEN_LENGTHS)
+@pytest.mark.parametrize("size", [(1, 3, 3), (3, 3, 3), (2, 2, 2)])
+def test_pools_of_the_deepmind_variant_pad_as_tensorflow_does(num_frames: int, size: tuple[int, int, int]) -> None:
+    tf = oracle("tensorflow")
+    images = torch.rand(1, 4, num_frames, 15, 14, generator=torch.Generator().manual_seed(0))
+    for stride in ((1, 2, 2), (2, 2, 2)):
+        expected = tf.nn.max_pool3d(channels_last(images), size, stride, "SAME").numpy()
+        np.testing.assert_allclose(channels_last(Pool(size, stride, VARIANTS["deepmind"])(images)), expected)
+
+
+@pytest.mark.parametrize("num_frames", ODD_AND_EVEN_LENGTHS)
+@pytest.mark.parametrize(("size", "stride"), [(7, 2), (3, 1), (1, 1)])
+def test_units_of_the_deepmind_variant_pad_as_tensorflow_does(num_frames: int, size: int, stride: int) -> None:
+    tf = oracle("tensorflow")
+    images = torch.rand(1, 4, num_frames, 15, 14, generator=torch.Generator().manual_seed(0))
+    unit = Unit(4, 5, size, stride=stride, variant=VARIANTS["deepmind"]).eval()
+    kernel = unit.conv.weight.permute(2, 3, 4, 1, 0).numpy()
+    convolved = tf.nn.conv3d(channels_last(images), kernel, (1, stride, stride, stride, 1), "SAME").numpy()
+    expected = np.maximum(convolved / np.sqrt(1 + 1e-3), 0)  # a new batch norm has mean 0 and variance 1
+    np.testing.assert_allclose(channels_last(unit(images)), expected, atol=1e-5, rtol=1e-4)
