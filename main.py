@@ -212,7 +212,7 @@ def make_parser() -> argparse.ArgumentParser:
     option("--on_extraction", choices=("print", "save_numpy"), default="print", help="what to do with the features")
     option("--output_path", default="./output", metavar="FOLDER", help="where save_numpy puts <video>_<stream>.npy")
     option("--overwrite", action="store_true", help="extract videos again whose features are there")
-    option("--keep_frames", action="store_true", help="also write the scaled frames to <tmp_path>/<video>_frames")
+    option("--keep_frames", action="store_true", help="also write I3D's scaled frames to <tmp_path>/<video>_frames")
     option("--tmp_path", default="./tmp", metavar="FOLDER", help="where --keep_frames writes to")
 
     option = parser.add_argument_group("weights").add_argument
