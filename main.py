@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from utils.workers import Done
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_CANNOT_START, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+UNTRAINED = "WARNING: --weights random: the networks are UNTRAINED, and these features mean NOTHING"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,9 +86,6 @@ def run(job: "Job", paths: list[str], devices: list[str], overwrite: bool) -> in
     return status or (EXIT_SOME_FAILED if progress.counts["failed"] else EXIT_OK)
 
 
-UNTRAINED = "WARNING: --weights random: the networks are UNTRAINED, and these features mean NOTHING"
-
-
 @dataclass(frozen=True)
 class Job:
     """What workers do: a job, called with a device, loads the networks and gives the function for one video."""
@@ -149,7 +147,7 @@ def with_weights(job: Job) -> tuple[Job, "Settings"]:
         fingerprints = dict.fromkeys(wanted, "random")
         wanted = {option: (file, given) for option, (file, given) in wanted.items() if given is not None}
     places = weights.obtain(wanted)
-    fingerprints |= {option: weights.git_blob(place) for option, place in places.items()}
+    fingerprints |= {option: weights.fingerprint(file, given) for option, (file, given) in wanted.items()}
     config = dataclasses.replace(job.config, **{option: str(place) for option, place in places.items()})
     return dataclasses.replace(job, config=config), fingerprints
 

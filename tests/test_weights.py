@@ -310,10 +310,25 @@ def test_a_verified_file_is_hashed_once_but_again_when_it_changes(
     remembered = json.loads(file.path.with_name("weights.pt.verified").read_text())
     assert remembered["hash"] == file.git_blob
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "_hash", lambda *_: pytest.fail("hashed again"))
+        patch.setattr(weights, "_digest", lambda *_: pytest.fail("hashed again"))
         obtain(file)
     file.path.write_bytes(CONTENT[:-1] + b"!")
     with pytest.raises(WeightsError, match="hash is wrong"):
+        obtain(file)
+
+
+def test_verified_weights_are_known_without_reading_them_and_given_ones_by_their_bytes(
+    tmp_path: Path, file: WeightsFile, server: Server
+) -> None:
+    obtain(file)
+    assert weights.fingerprint(file, None) == weights.git_blob(file.path) == file.git_blob
+    (tmp_path / "mine.pt").write_bytes(b"mine")
+    assert weights.fingerprint(file, str(tmp_path / "mine.pt")) == hashlib.sha1(b"blob 4\0mine").hexdigest()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(file: WeightsFile, server: Server) -> None:
+    file.path.with_name("weights.pt.lock").mkdir(parents=True)
+    with pytest.raises(WeightsError, match="cannot keep the Test weights"):
         obtain(file)
 
 

@@ -53,6 +53,12 @@ class WeightsFile:
     git_blob: str | None = None
     sha256: str | None = None
 
+    def has_bytes_of(self, path: Path) -> bool:
+        """Whether the file at `path` has the published hash."""
+        if self.git_blob is not None:
+            return git_blob(path) == self.git_blob
+        return self.sha256 is not None and _digest(path, hashlib.sha256()).startswith(self.sha256)
+
 
 def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Path]:
     """Where each of the weights lies, downloaded and verified if need be.
@@ -94,38 +100,22 @@ def download(weights: WeightsFile) -> None:
     """
     try:
         weights.path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(weights.path.with_name(weights.path.name + ".lock")):
+            if not weights.path.exists():
+                _fetch_from_any(weights)
     except OSError as error:
         raise WeightsError(f"cannot keep the {weights.title} weights: {error}") from error
-    part = weights.path.with_name(weights.path.name + ".part")
-    with _locked(weights.path.with_name(weights.path.name + ".lock")):
-        if weights.path.exists():
-            return
-        failures = []
-        for url in weights.urls:
-            print(f"Downloading {weights.title} weights ({weights.licence}) from {url}", file=sys.stderr)
-            try:
-                _fetch(url, part, weights)
-            except WeightsError as error:
-                failures.append(error)
-            else:
-                os.replace(part, weights.path)
-                return
-    kind = UnreachableError if all(isinstance(f, UnreachableError) for f in failures) else WeightsError
-    raise kind(f"cannot download the {weights.title} weights: " + "; ".join(map(str, failures)))
 
 
 def is_published(weights: WeightsFile, path: Path) -> bool:
     """Whether the file's bytes have the published hash. Remembered beside the file, so that it costs once."""
-    expected = weights.git_blob or weights.sha256
-    if expected is None:
-        return True
     state = path.stat()
-    seen = {"hash": expected, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    seen = {"hash": weights.git_blob or weights.sha256, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
     memory = path.with_name(path.name + ".verified")
     with contextlib.suppress(OSError, ValueError):
         if json.loads(memory.read_text()) == seen:
             return True
-    if not _hash(path, weights).startswith(expected):
+    if not weights.has_bytes_of(path):
         return False
     with contextlib.suppress(OSError):  # a read-only folder: hash again next time
         memory.write_text(json.dumps(seen))
@@ -133,8 +123,15 @@ def is_published(weights: WeightsFile, path: Path) -> bool:
 
 
 def git_blob(path: Path) -> str:
-    """The git blob id of a file, which tells weights apart."""
+    """The git blob id of a file."""
     return _digest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size))
+
+
+def fingerprint(weights: WeightsFile, given: str | None) -> str:
+    """What tells apart the weights that `obtain` found: their git blob id, known without reading verified files."""
+    if given is None and weights.git_blob is not None:
+        return weights.git_blob
+    return git_blob(Path(given or weights.path))
 
 
 def load(network: "nn.Module", path: Path, our_key: Callable[[str], str]) -> None:
@@ -190,6 +187,23 @@ def randomize(network: "nn.Module", seed: int) -> None:
                 parameter.zero_()
 
 
+def _fetch_from_any(weights: WeightsFile) -> None:
+    """Put the file at its place from the first of its homes that has it."""
+    part = weights.path.with_name(weights.path.name + ".part")
+    failures = []
+    for url in weights.urls:
+        print(f"Downloading {weights.title} weights ({weights.licence}) from {url}", file=sys.stderr)
+        try:
+            _fetch(url, part, weights)
+        except WeightsError as error:
+            failures.append(error)
+        else:
+            os.replace(part, weights.path)
+            return
+    kind = UnreachableError if all(isinstance(f, UnreachableError) for f in failures) else WeightsError
+    raise kind(f"cannot download the {weights.title} weights: " + "; ".join(map(str, failures)))
+
+
 def _fetch(url: str, part: Path, weights: WeightsFile) -> None:
     """Bring `part` to the whole, verified file: resumed, retried, and begun anew once where what was there is wrong."""
     resumed = part.exists()
@@ -205,7 +219,7 @@ def _fetch(url: str, part: Path, weights: WeightsFile) -> None:
             if last or isinstance(reason, (socket.gaierror, ssl.SSLError)):
                 raise _connection_failure(url, error, reason) from error
         else:
-            if _hash(part, weights).startswith(weights.git_blob or weights.sha256 or ""):
+            if weights.has_bytes_of(part):
                 return
             part.unlink()
             if not resumed:
@@ -249,11 +263,6 @@ def _receive(url: str, part: Path) -> None:
             received = file.tell()
     if total is not None and received < total:
         raise ConnectionError(f"the connection broke after {received} of {total} bytes")
-
-
-def _hash(path: Path, weights: WeightsFile) -> str:
-    """The kind of hash that `weights` is known by, of the file at `path`, in hexadecimal."""
-    return git_blob(path) if weights.git_blob else _digest(path, hashlib.sha256())
 
 
 def _digest(path: Path, digest: "hashlib._Hash") -> str:
