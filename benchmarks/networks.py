@@ -18,6 +18,7 @@ import torch
 from models.i3d.extract import PIXELS_PER_BATCH
 from models.i3d.net import I3D, VARIANTS
 from models.pwc.net import PWCNet
+from utils.devices import compute_in_float32
 from utils.weights import randomize
 
 HEIGHT, WIDTH, STACK_SIZE = 256, 341, 64
@@ -45,8 +46,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure each part")
     options = parser.parse_args()
     device = torch.device(options.device)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    compute_in_float32()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     matrix = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device)

@@ -1,4 +1,4 @@
-"""Device ids -> devices, checked against this machine."""
+"""Device ids -> devices, checked against this machine; and how they compute."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,14 @@ CPU = "cpu"
 
 class DeviceError(Exception):
     """A device id that this machine does not have, or that is none; the message lists what there is."""
+
+
+def compute_in_float32() -> None:
+    """Have this process compute float32 as float32: no TF32 on GPUs, whatever PyTorch's own defaults are."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def resolve(ids: Sequence[str] | None) -> list[str]:

@@ -77,7 +77,11 @@ class Video:
         self.num_frames = 0  # given so far
         self.min_side_size = min_side_size
         self._container = _open(path)
-        self._stream = _pictures(self._container, path)
+        stream = _video_stream(self._container)
+        if stream is None:
+            self._container.close()
+            raise MediaError("no_video", f"{path}: no video stream")
+        self._stream = stream
         self._stream.thread_type = "AUTO"
         self._own_fps = self._stream.average_rate or _measured_fps(path)
         self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
@@ -110,9 +114,8 @@ class Video:
         grow, the frame follows the one before.
         """
         paced_as_stored = self._container.format.name == "avi"
-        base = self._stream.time_base
-        assert base is not None  # every demuxed stream has one
-        time_base = Fraction(base.numerator, base.denominator)
+        time_base = self._stream.time_base
+        assert time_base is not None  # every demuxed stream has one
         step = max(1, round(1 / (self._own_fps * time_base)))
         last = None
         for decoded in self._container.decode(self._stream):
@@ -204,7 +207,8 @@ class Sound:
 
         A jump in time back, or ahead by more than the file lasts, is an error in the file, and sound goes on.
         """
-        zero = _picture_start(self._container)
+        picture = _video_stream(self._container)
+        zero = _seconds(picture.start_time, picture.time_base) if picture else None
         microseconds = self._container.duration
         longest = math.inf if microseconds is None else microseconds * self.rate_hz / 10**6  # samples
         skew = 0  # samples, of all jumps so far
@@ -260,19 +264,11 @@ def write_png(frame: Frame, path: Path) -> None:
     path.write_bytes(b"".join(map(bytes, packets)))
 
 
-def _picture_start(container: av.container.InputContainer) -> Fraction | None:
-    """When a video's first frame is shown, in seconds, if there is one and the file says so."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return _seconds(stream.start_time, stream.time_base)
-    return None
-
-
 def _seconds(time: int | None, time_base: Fraction | None) -> Fraction | None:
     """A time in units of `time_base`, both of which the file may not tell, in seconds."""
     if time is None or time_base is None:
         return None
-    return time * Fraction(time_base.numerator, time_base.denominator)
+    return time * time_base
 
 
 def _open(path: str) -> av.container.InputContainer:
@@ -295,19 +291,17 @@ def _open(path: str) -> av.container.InputContainer:
         raise MediaError("unreadable", f"{path}: not a media file that can be read: {_cause(error)}") from error
 
 
-def _pictures(container: av.container.InputContainer, path: str) -> av.VideoStream:
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
     """The first video stream that is no cover picture."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    container.close()
-    raise MediaError("no_video", f"{path}: no video stream")
+    streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return next(streams, None)
 
 
 def _measured_fps(path: str) -> Fraction:
     """The average rate of a video that does not tell it, as recordings of browsers do not, by counting its packets."""
     with _open(path) as container:
-        stream = _pictures(container, path)
+        stream = _video_stream(container)
+        assert stream is not None  # whoever asks has seen it
         times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
         if len(times) < 2 or times[0] == times[-1] or stream.time_base is None:
             return FALLBACK_FPS

@@ -1,9 +1,10 @@
 """What the features in an output folder were made with, so that features of two kinds never mix in one folder."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from utils.files import whole_file
 
 FILE_NAME = "settings.json"
 
@@ -32,12 +33,8 @@ def record(folder: Path, feature_type: str, settings: Settings) -> None:
     if every.get(feature_type) == settings:
         return
     every[feature_type] = settings
-    part = folder / f".{FILE_NAME}.{os.getpid()}.part"
-    try:
-        part.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, folder / FILE_NAME)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(folder / FILE_NAME) as file:
+        file.write((json.dumps(every, indent=2) + "\n").encode())
 
 
 def _read(folder: Path) -> dict[str, Settings]:

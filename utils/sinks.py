@@ -1,12 +1,12 @@
 """Features -> printed, or files that appear whole or not at all."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from utils.features import Features
+from utils.files import whole_file
 
 TYPES = (np.float32, np.uint8)  # of features, plain and quantized
 NUM_ROWS_SHOWN = 6
@@ -19,15 +19,8 @@ def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
     for suffix, rows in features.arrays.items():
         path = file_of(folder, stem, suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with open(part, "wb") as file:
-                np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
         outputs.append(str(path))
     return outputs
 

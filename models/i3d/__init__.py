@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 STREAMS = ("rgb", "flow")
 TAILS = ("cycle", "drop")
 VARIANTS = ("ancestor", "deepmind")
-WEIGHTS = ("pretrained", "random")
 SMALLEST_STACK = 9  # frames; I3D halves time three times and then needs a step
-SMALLEST_SIDE = 224  # pixels; the crop that I3D sees
+CROP_SIZE = 224  # pixels; what I3D sees of a frame
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class Config:
             raise ValueError(f"--stack_size {self.stack_size}: I3D needs at least {SMALLEST_STACK} frames")
         if self.step_size < 1:
             raise ValueError(f"--step_size {self.step_size}: must be at least 1 frame")
-        if self.min_side_size < SMALLEST_SIDE:
-            raise ValueError(f"--min_side_size {self.min_side_size}: I3D sees a crop of {SMALLEST_SIDE} pixels")
+        if self.min_side_size < CROP_SIZE:
+            raise ValueError(f"--min_side_size {self.min_side_size}: I3D sees a crop of {CROP_SIZE} pixels")
         if self.extraction_fps is not None and not (math.isfinite(self.extraction_fps) and self.extraction_fps > 0):
             raise ValueError(f"--extraction_fps {self.extraction_fps}: must be a number of frames above 0")
         for option in ("pwc_path", "i3d_rgb_path", "i3d_flow_path"):

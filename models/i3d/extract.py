@@ -7,14 +7,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from models.i3d import Config, published
+from models.i3d import CROP_SIZE, Config, published
 from models.i3d.flow import StackFlows
-from models.i3d.net import CROP_SIZE, I3D, VARIANTS
+from models.i3d.net import I3D, VARIANTS
 from models.i3d.predictions import class_names, describe
 from models.i3d.transforms import center_crop, normalize_rgb
 from models.pwc.net import PWCNet
 from models.pwc.published import our_key as our_pwc_key
 from utils import weights
+from utils.devices import compute_in_float32
 from utils.features import Features
 from utils.media import Frame, MediaError, Video, write_png
 from utils.stacks import Stack, stacks
@@ -29,8 +30,7 @@ class Extractor:
     """Holds the networks on one device. Its arithmetic is float32: TF32 is switched off for the whole process."""
 
     def __init__(self, config: Config, device: str) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+        compute_in_float32()
         self.config = config
         self.device = torch.device(device)
         self.i3d: dict[str, I3D] = {}

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from models.i3d.net import CROP_SIZE
+from models.i3d import CROP_SIZE
 from models.i3d.transforms import center_crop, quantize_flow
 from models.pwc.net import PWCNet, Pyramid
 from utils.stacks import Stack

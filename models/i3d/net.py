@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-CROP_SIZE = 224
 NUM_FEATURES = 1024
 NUM_CLASSES = 400
 

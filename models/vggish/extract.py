@@ -11,6 +11,7 @@ from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resampled
 from utils import weights
+from utils.devices import compute_in_float32
 from utils.features import Features
 from utils.media import MediaError, Samples, Sound
 
@@ -22,8 +23,7 @@ class Extractor:
     """Holds the network on one device. Its arithmetic is float32: TF32 is switched off for the whole process."""
 
     def __init__(self, config: Config, device: str) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+        compute_in_float32()
         self.device = torch.device(device)
         self.network = load_network(config.vggish_model_path).eval().to(self.device)
         self.pca = None
