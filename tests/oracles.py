@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from torch import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -33,9 +34,18 @@ def oracle(name: str) -> Any:
     return importlib.import_module(name) if IN_CI and is_expected else pytest.importorskip(name)
 
 
-def relative_difference(ours: Array, expected: Array) -> float:
+def relative_difference(ours: Array | Tensor, expected: Array | Tensor) -> float:
+    ours, expected = np.asarray(ours), np.asarray(expected)
     assert ours.shape == expected.shape
     return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
+
+
+def cosines(ours: Array, expected: Array) -> Array:
+    """Of each row (N, D) with its fellow: (N,)."""
+    assert ours.shape == expected.shape
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(expected, axis=1)
+    of_rows: Array = (ours * expected).sum(axis=1) / lengths
+    return of_rows
 
 
 def module_at(path: Path) -> ModuleType:

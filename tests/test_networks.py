@@ -15,7 +15,7 @@ from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc import published as pwc_published
 from models.pwc.net import PWCNet
 from tests import seeded
-from tests.oracles import oracle
+from tests.oracles import oracle, relative_difference
 from utils import weights
 
 
@@ -62,10 +62,6 @@ def stack(clip: Tensor, flow: Tensor) -> Callable[[str], Tensor]:
     return make
 
 
-def relative(value: Tensor, expected: Tensor) -> float:
-    return float((value - expected).norm() / expected.norm())
-
-
 def test_flow_of_a_synthetic_clip_is_the_reference_to_a_thousandth_of_a_pixel(
     flow: Tensor, reference: dict[str, Tensor]
 ) -> None:
@@ -88,8 +84,8 @@ def test_features_and_logits_of_a_synthetic_clip_are_the_reference(
     network = i3d(stream, "ancestor")
     features = network(stack(stream))
     tolerance = 1e-4 if stream == "rgb" else 1e-3  # a flow 1e-4 pixels off may be rounded otherwise
-    assert relative(features, reference[f"{stream}_feature"]) < tolerance
-    assert relative(network.classify(features), reference[f"{stream}_logits"]) < tolerance
+    assert relative_difference(features, reference[f"{stream}_feature"]) < tolerance
+    assert relative_difference(network.classify(features), reference[f"{stream}_logits"]) < tolerance
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
@@ -98,9 +94,9 @@ def test_the_deepmind_variant_has_the_larger_epsilon(
 ) -> None:
     features = i3d(stream, "deepmind")(stack(stream))
     expected = reference[f"{stream}_feature_eps1e-3"]
-    change = relative(expected, reference[f"{stream}_feature"])
-    assert relative(features, expected) < change / 10
-    assert relative(features, expected) < (1e-4 if stream == "rgb" else 1e-3)
+    change = relative_difference(expected, reference[f"{stream}_feature"])
+    assert relative_difference(features, expected) < change / 10
+    assert relative_difference(features, expected) < (1e-4 if stream == "rgb" else 1e-3)
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
@@ -115,8 +111,8 @@ def test_features_of_a_given_stack_of_a_real_clip_are_the_reference(
     network = i3d(stream, "ancestor")
     features = network(center_crop(images, 224).transpose(0, 1)[None])
     tolerance = 1e-4 if stream == "rgb" else 1e-3
-    assert relative(features, expected) < tolerance
-    assert relative(network.classify(features), expected_logits) < tolerance
+    assert relative_difference(features, expected) < tolerance
+    assert relative_difference(network.classify(features), expected_logits) < tolerance
 
 
 def test_folding_batch_norm_into_convolutions_changes_nothing_but_rounding(checkpoints: dict[str, str]) -> None:
@@ -124,7 +120,7 @@ def test_folding_batch_norm_into_convolutions_changes_nothing_but_rounding(check
     weights.load(network, Path(checkpoints["i3d_rgb_path"]), i3d_published.our_key)
     images = torch.rand(1, 3, 16, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
     before = network(images)
-    assert relative(network.fold_batch_norm()(images), before) < 1e-5
+    assert relative_difference(network.fold_batch_norm()(images), before) < 1e-5
 
 
 @pytest.mark.parametrize("variant", ["ancestor", "deepmind"])

@@ -211,14 +211,6 @@ def test_quantized_features_are_saved_and_known_again(tmp_path: Path) -> None:
     assert "255.0000" in text_of("a sound.wav", features)
 
 
-def test_the_command_line_imports_no_torch_and_no_tensorflow() -> None:
-    code = (
-        "import sys, main; main.make_parser(); print([n for n in ('torch', 'tensorflow', 'numpy') if n in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 PEAK_MEMORY = """
 import sys
 import torch
