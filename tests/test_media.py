@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.clips import number_of, set_display_matrix, write_clip, write_numbered_clip
-from utils.media import MediaError, Video, scaled_size, write_png
+from utils.container import MediaError
+from utils.media import Video, scaled_size, write_png
 
 
 def numbers(path: Path | str, fps: float | None = None) -> list[int]:

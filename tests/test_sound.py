@@ -8,7 +8,8 @@ import pytest
 
 from tests import sounds
 from tests.sounds import chord, noise, write_sound, write_wav
-from utils.media import MediaError, Sound
+from utils.container import MediaError
+from utils.media import Sound
 
 
 def decoded(path: Path) -> tuple[int, sounds.Sound]:

@@ -17,8 +17,8 @@ from tests.oracles import REPOSITORY, Array, relative_difference, shared
 from tests.sounds import Sound, chord, noise, write_sound, write_wav
 from tests.test_sound import write_silent_video
 from tests.test_vggish_front_end import by_definition, by_later_resampy
+from utils.container import MediaError
 from utils.features import Features
-from utils.media import MediaError
 from utils.sinks import is_saved, save_numpy, text_of
 
 pytest_plugins = ("tests.vggish_fixtures",)

@@ -1,13 +1,15 @@
 """The workers and their queue, with work that fails in every way."""
 
+import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,12 @@ import pytest
 from tests.oracles import REPOSITORY
 from tests.processes import is_running, wait_until
 from tests.worker_jobs import Job
+from utils import workers
 from utils.workers import CannotStartError, Row, run
 
 
-def rows_of(job: Job, num_workers: int, names: list[str]) -> dict[str, Row]:
-    rows = list(run(job, ["cpu"] * num_workers, names))
+def rows_of(job: Job, num_workers: int, names: list[str], timeout: float | None = None) -> dict[str, Row]:
+    rows = list(run(job, ["cpu"] * num_workers, names, timeout))
     assert Counter(row.path for row in rows) == Counter(names), "each video ends once"
     return {row.path: row for row in rows}
 
@@ -61,28 +64,120 @@ def test_a_video_that_kills_its_worker_is_tried_twice_and_then_fails(tmp_path: P
     assert len((tmp_path / "die once-3").read_text().split()) == 2
 
 
-def test_a_worker_killed_from_outside_at_any_moment_loses_no_video(tmp_path: Path) -> None:
-    names = [f"nap-{i}" for i in range(200)]
+def test_fifty_kills_at_random_moments_lose_no_video(tmp_path: Path) -> None:
+    names = [f"nap-{i}" for i in range(600)]
+    chance = random.Random(0)
     stop = threading.Event()
     killed: set[int] = set()
 
     def kill_now_and_then() -> None:
-        while not stop.wait(0.25) and len(killed) < 8:
+        while not stop.wait(chance.uniform(0, 0.25)) and len(killed) < 50:
             alive = [pid for pid in worker_pids(tmp_path) if pid not in killed and is_running(pid)]
             if alive:
-                os.kill(alive[0], signal.SIGKILL)
-                killed.add(alive[0])
+                pid = chance.choice(alive)
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
 
     killer = threading.Thread(target=kill_now_and_then)
     killer.start()
     try:
-        rows = rows_of(Job(tmp_path), 2, names)
+        videos = slowly(names, lambda: len(killed) < 50)
+        rows = [row for row in run(Job(tmp_path), ["cpu"] * 3, videos) if row.path.startswith("nap")]
     finally:
         stop.set()
         killer.join()
-    assert len(killed) >= 4
-    assert all(row.reason == "crashed" for row in rows.values() if row.status == "failed")
-    assert sum(row.status == "ok" for row in rows.values()) >= len(names) - 5
+    assert len(killed) == 50
+    assert Counter(row.path for row in rows) == Counter(names), "each video ends once"
+    assert {row.reason for row in rows if row.status == "failed"} <= {"crashed"}
+    assert sum(row.status == "ok" for row in rows) >= len(names) - 5, "few are hit twice"
+    for row in rows:
+        attempts = len((tmp_path / row.path).read_text().split()) if (tmp_path / row.path).exists() else 0
+        assert attempts <= 2
+    assert not any(map(is_running, worker_pids(tmp_path)))
+
+
+def slowly(names: list[str], go_on: Callable[[], bool]) -> Iterator[str | Row]:
+    """The names, and then others for as long as asked for, so that the work lasts."""
+    yield from names
+    for i in itertools.count():
+        if not go_on():
+            return
+        time.sleep(0.005)
+        yield f"ok-{i}" if i % 4 == 0 else Row(f"seen-{i}", "skipped")
+
+
+def test_a_video_that_takes_too_long_fails_and_its_worker_is_replaced(tmp_path: Path) -> None:
+    rows = rows_of(Job(tmp_path), 2, ["hang-1", "stop-2", *(f"ok-{i}" for i in range(3, 9))], timeout=1.0)
+    for name in ("hang-1", "stop-2"):
+        row = rows.pop(name)
+        assert (row.status, row.reason) == ("failed", "timeout")
+        assert "not done after 1 s (--timeout_per_video)" in (row.error or "")
+        assert len((tmp_path / name).read_text().split()) == 1, "it is not tried again"
+    assert {row.status for row in rows.values()} == {"ok"}
+    assert not any(map(is_running, worker_pids(tmp_path)))
+
+
+def test_without_a_limit_a_video_may_take_ten_times_its_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MIN_LIMIT_SECONDS", 0.5)
+    rows = rows_of(Job(tmp_path), 1, ["long-1", "sleep-2"])
+    assert rows["long-1"].status == "ok", "of 1000 s"
+    assert rows["sleep-2"].reason == "timeout", "of unknown length"
+    rows = rows_of(Job(tmp_path), 1, ["long-3"], timeout=0.5)
+    assert rows["long-3"].reason == "timeout", "a limit that is given holds for all"
+
+
+def test_a_worker_that_breaks_is_replaced_and_its_video_tried_again(tmp_path: Path) -> None:
+    rows = rows_of(Job(tmp_path), 1, ["break-1", "ok-2"])
+    assert rows["break-1"].reason == "crashed"
+    assert "the device is in an error state" in (rows["break-1"].error or "")
+    assert rows["ok-2"].status == "ok"
+    assert len(worker_pids(tmp_path)) == 3
+
+
+def test_an_error_that_all_videos_would_meet_stops_the_run(tmp_path: Path) -> None:
+    rows = list(run(Job(tmp_path), ["cpu"], ["ok-1", "full-2", "ok-3", "ok-4"]))
+    assert [(row.path, row.status, row.reason) for row in rows] == [
+        ("ok-1", "ok", None),
+        ("full-2", "failed", "disk_full"),
+    ]
+    assert not any(map(is_running, worker_pids(tmp_path)))
+
+
+def test_a_video_that_there_is_nothing_to_do_for_is_skipped(tmp_path: Path) -> None:
+    assert rows_of(Job(tmp_path), 1, ["done-1"]) == {"done-1": Row("done-1", "skipped")}
+
+
+def test_rows_among_the_videos_are_given_as_they_are_and_need_no_worker(tmp_path: Path) -> None:
+    row = Row("a.mp4", "skipped")
+    assert list(run(Job(tmp_path), ["cpu"], [row])) == [row]
+    assert worker_pids(tmp_path) == []
+
+
+def test_work_begins_before_all_videos_have_been_looked_at(tmp_path: Path) -> None:
+    def videos() -> Iterator[str | Row]:
+        yield "ok-1"
+        for i in range(100_000):
+            if (tmp_path / "ok-1").exists():
+                return
+            time.sleep(0.01)
+            yield Row(f"{i}.mp4", "skipped")
+
+    rows = list(run(Job(tmp_path), ["cpu"], videos()))
+    assert rows[-1].path == "ok-1" or rows[-2].path == "ok-1"
+    assert 1 < len(rows) < 10_000
+
+
+def test_a_device_that_no_worker_starts_on_is_done_without(tmp_path: Path) -> None:
+    names = [f"nap-{i}" for i in range(20)]
+    rows = list(run(Job(tmp_path, "die on cuda:1"), ["cuda:0", "cuda:1"], names))
+    assert Counter(row.path for row in rows if row.status == "ok") == Counter(names)
+
+
+def test_a_worker_that_hangs_at_start_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MAX_START_SECONDS", 2.0)
+    with pytest.raises(CannotStartError, match="was not ready after 2 s"):
+        list(run(Job(tmp_path, "hang"), ["cpu"], ["ok-1"]))
+    assert not any(map(is_running, worker_pids(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +187,7 @@ def test_workers_that_cannot_start_end_the_run(tmp_path: Path, start: str, messa
     with pytest.raises(CannotStartError, match=message):
         list(run(Job(tmp_path, start), ["cpu", "cpu"], ["ok-1", "ok-2", "ok-3"]))
     wait_until(lambda: not any(map(is_running, worker_pids(tmp_path))))
-    assert len(worker_pids(tmp_path)) <= 5
+    assert len(worker_pids(tmp_path)) <= 6, "three a device"
 
 
 PROGRAM = """

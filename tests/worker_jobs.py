@@ -3,11 +3,19 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.media import MediaError
-from utils.workers import CannotStartError, Done
+from utils.container import MediaError
+from utils.workers import BrokenWorkerError, CannotStartError, Done
+
+
+class FullDiskError(Exception):
+    """What no other video would escape."""
+
+    reason = "disk_full"
+    stops_run = True
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,9 @@ class Job:
             raise CannotStartError("the networks do not fit")
         if self.start == "bug":
             raise RuntimeError("an unforeseen thing")
-        if self.start == "die":
+        if self.start == "hang":
+            time.sleep(1000)
+        if self.start == "die" or self.start == f"die on {device}":
             os.kill(os.getpid(), signal.SIGKILL)
         return _Work(self.folder)
 
@@ -32,7 +42,7 @@ class Job:
 class _Work:
     folder: Path
 
-    def __call__(self, path: str) -> Done:
+    def __call__(self, path: str, opened: Callable[[float], None]) -> Done | None:
         name = Path(path).name
         with open(self.folder / name, "a", encoding="utf-8") as log:
             log.write(f"{os.getpid()}\n")
@@ -51,4 +61,15 @@ class _Work:
                 time.sleep(1.0)
             case "hang":
                 time.sleep(1000)
+            case "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "long":
+                opened(1000.0)
+                time.sleep(1.0)
+            case "break":
+                raise BrokenWorkerError("the device is in an error state")
+            case "full":
+                raise FullDiskError(f"{path}: no space left")
+            case "done":
+                return None
         return Done([f"{path}.npy"], 2.0, f"report of {name}")

@@ -1,8 +1,19 @@
 """Device ids -> devices, checked against this machine; and how they compute."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 CPU = "cpu"
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")  # in PyTorch's words
+
+
+class NoMemoryError(Exception):
+    """A video does not fit into the memory of its device, in batches of half the size either."""
+
+    reason = "out_of_memory"
 
 
 class DeviceError(Exception):
@@ -15,6 +26,34 @@ def compute_in_float32() -> None:
 
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+
+
+def fitting(work: Callable[[int], Result], batch_size: int) -> Result:
+    """What `work` gives, done in batches of that size; of half of it, where memory does not suffice.
+
+    Raises NoMemoryError where that is too much, too.
+    """
+    for size in (batch_size, max(1, batch_size // 2)):
+        try:
+            return work(size)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            said = str(error) or type(error).__name__
+        _free_memory()
+    raise NoMemoryError(f"not enough memory, in batches of half the size either: {said}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
 def resolve(ids: Sequence[str] | None) -> list[str]:

@@ -19,5 +19,8 @@ class Features:
     seconds: float
     """How much of the video they cover."""
 
+    losses: str = ""
+    """What of a damaged video could not be read; empty where all could."""
+
     report: str = ""
     """What else there is to tell the user, in lines."""

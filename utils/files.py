@@ -21,6 +21,8 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class SaveError(OSError):
     """An output could not be written. Made of what the system says: errno, strerror, filename."""
 
+    stops_run = True
+
     @property
     def reason(self) -> str:
         """The one word for it in status rows."""

@@ -1,11 +1,9 @@
-"""Path -> frames or sound, streamed: the one place that decodes.
+"""Path -> frames or sound, streamed.
 
 FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
 """
 
 import math
-import os
-import stat
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -17,9 +15,10 @@ import av.filter
 import numpy as np
 import numpy.typing as npt
 from av.sidedata.sidedata import SideDataContainer
-from av.stream import Disposition
 
+from utils.container import Container, DecodeErrors, Decoder, MediaError, cause
 from utils.pacing import paced
+from utils.reading import Reading
 
 Frame = npt.NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -29,7 +28,12 @@ Samples = npt.NDArray[np.int16]
 
 FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
+MAX_FPS = 1000  # that a video is believed to have
+MAX_GAP_SECONDS = 3600  # that a frame is believed to be shown
 JITTER_SECONDS = Fraction(1, 10)  # that a sound's times may be off before it is corrected, as in FFmpeg's aresample
+
+RATES_HZ = range(1000, 768_001)  # that a sound is believed to have
+GAPLESS = ("flac", "mp3", "wav", "w64", "aiff", "au", "caf", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape", "ogg")
 
 # By the signs of a display matrix's linear part (a, b, c, d), which moves a pixel at (x, y), y down, to
 # (a x + c y, b x + d y): the filters that do the same.
@@ -50,47 +54,48 @@ ROTATIONS = {  # degrees anticlockwise
     -180: (-1, 0, 0, -1),
 }
 
-DecodeErrors = (av.FFmpegError, OSError, ValueError)
-
-
-class MediaError(Exception):
-    """A file that cannot be used; `reason` is the one word for it in status rows."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(reason, message)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return str(self.args[1])
-
 
 class Video:
     """The frames of a video at a constant rate, as displayed, scaled so that the smaller side is `min_side_size`.
 
     Iterate over it once, inside `with`. Frame i is what is shown i / fps seconds after the first: frames are
     repeated or left out where the video's own come slower or faster, as with `ffmpeg -r`. `fps` is `extraction_fps`,
-    or else the video's average rate. Raises MediaError.
+    or else the video's average rate. `losses` tells afterwards what could not be read. Raises MediaError.
     """
 
-    def __init__(self, path: str, min_side_size: int, extraction_fps: float | None = None) -> None:
+    def __init__(
+        self, path: str, min_side_size: int, extraction_fps: float | None = None, reading: Reading | None = None
+    ) -> None:
         self.path = path
         self.num_frames = 0  # given so far
         self.min_side_size = min_side_size
-        self._container = _open(path)
-        stream = _video_stream(self._container)
-        if stream is None:
+        self._container = Container(path, reading or Reading())
+        try:
+            stream = self._container.video()
+            if stream is None:
+                raise MediaError("no_video", f"{path}: no video stream")
+            self._decoder = Decoder(self._container, stream)
+            self._stream = stream
+            self._own_fps = max(stream.average_rate or Fraction(0), Fraction(0)) or _measured_fps(self._container)
+            self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
+            if self.fps > MAX_FPS:
+                raise MediaError(
+                    "corrupt", f"{path}: {float(self.fps):g} frames a second; name a rate with --extraction_fps"
+                )
+        except MediaError:
             self._container.close()
-            raise MediaError("no_video", f"{path}: no video stream")
-        self._stream = stream
-        self._stream.thread_type = "AUTO"
-        self._own_fps = self._stream.average_rate or _measured_fps(path)
-        self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
+            raise
 
     def __enter__(self) -> "Video":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+    @property
+    def losses(self) -> str:
+        """What could not be read, for people to read; empty where all could."""
+        return self._decoder.describe_losses()
 
     def __iter__(self) -> Iterator[Frame]:
         scale, last, frame = None, None, np.empty(0, np.uint8)
@@ -103,7 +108,7 @@ class Video:
                 self.num_frames += 1
                 yield frame
         except DecodeErrors as error:
-            raise MediaError("corrupt", f"{self.path}: decoding failed: {_cause(error)}") from error
+            raise MediaError("corrupt", f"{self.path}: decoding failed: {cause(error)}") from error
         if last is None:
             raise MediaError("unreadable", f"{self.path}: its video stream holds no frame")
 
@@ -113,17 +118,20 @@ class Video:
         AVI knows no display times: its frames are paced as they are stored. Where a time is missing or does not
         grow, the frame follows the one before.
         """
-        paced_as_stored = self._container.format.name == "avi"
+        paced_as_stored = self._container.av.format.name == "avi"
         time_base = self._stream.time_base
         assert time_base is not None  # every demuxed stream has one
         step = max(1, round(1 / (self._own_fps * time_base)))
         last = None
-        for decoded in self._container.decode(self._stream):
+        for decoded in self._decoder:
             time = decoded.dts if paced_as_stored else decoded.pts
+            if last is not None and time is not None and (time - last) * time_base > MAX_GAP_SECONDS:
+                self._decoder.lose("corrupt", f"its time jumps by {float((time - last) * time_base):.0f} s")
+                time = None
             if last is not None and (time is None or time <= last):
                 time = last + step
             last = time or 0
-            yield last * time_base, decoded
+            yield last * time_base, cast(av.VideoFrame, decoded)
 
     def _scaler(self, first: av.VideoFrame) -> av.filter.Graph:
         """A graph that turns each decoded frame into one as displayed, scaled, RGB."""
@@ -160,15 +168,16 @@ class Sound:
     is heard before is left out. Raises MediaError.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, reading: Reading | None = None) -> None:
         self.path = path
         self.num_samples = 0  # given so far
-        self._container = _open(path)
+        self._container = Container(path, reading or Reading())
         try:
-            stream = self._container.streams.best("audio")
+            stream = self._container.av.streams.best("audio")
             if not isinstance(stream, av.AudioStream):
                 raise MediaError("no_audio", f"{path}: no audio stream")
-            decoded = self._container.decode(stream)
+            self._decoder = Decoder(self._container, stream)
+            decoded = cast(Iterator[av.AudioFrame], iter(self._decoder))
             first = next(decoded, None)
             if first is None:
                 raise MediaError("unreadable", f"{path}: its audio stream holds no sound")
@@ -178,6 +187,9 @@ class Sound:
         except MediaError:
             self._container.close()
             raise
+        if first.sample_rate not in RATES_HZ:
+            self._container.close()
+            raise MediaError("corrupt", f"{path}: {first.sample_rate} samples a second")
         self.rate_hz = first.sample_rate
         self._decoded = chain([first], decoded)
 
@@ -186,6 +198,11 @@ class Sound:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+    @property
+    def losses(self) -> str:
+        """What could not be read, for people to read; empty where all could."""
+        return self._decoder.describe_losses()
 
     def __iter__(self) -> Iterator[Samples]:
         held: list[Samples] = []
@@ -207,10 +224,10 @@ class Sound:
 
         A jump in time back, or ahead by more than the file lasts, is an error in the file, and sound goes on.
         """
-        picture = _video_stream(self._container)
+        picture = self._container.video()
         zero = _seconds(picture.start_time, picture.time_base) if picture else None
-        microseconds = self._container.duration
-        longest = math.inf if microseconds is None else microseconds * self.rate_hz / 10**6  # samples
+        seconds = self._container.seconds
+        longest = math.inf if seconds is None else seconds * self.rate_hz  # samples
         skew = 0  # samples, of all jumps so far
         for time, samples in self._timed():
             gap = 0
@@ -222,6 +239,8 @@ class Sound:
                 elif (self.num_samples and gap < 0) or gap > longest:
                     skew += gap
                     gap = 0
+            if gap > 0 and self.num_samples and self._container.av.format.name in GAPLESS:
+                self._decoder.lose("corrupt", f"{gap / self.rate_hz:.2f} s of its sound are missing")
             for start in range(0, gap, self.rate_hz):
                 yield self._given(np.zeros((min(self.rate_hz, gap - start), samples.shape[1]), np.int16))
             yield self._given(samples[max(0, -gap) :])
@@ -243,7 +262,7 @@ class Sound:
         return samples
 
     def _corrupt(self, error: Exception) -> MediaError:
-        return MediaError("corrupt", f"{self.path}: decoding its sound failed: {_cause(error)}")
+        return MediaError("corrupt", f"{self.path}: decoding its sound failed: {cause(error)}")
 
 
 def scaled_size(width: int, height: int, min_side_size: int) -> tuple[int, int]:
@@ -271,46 +290,20 @@ def _seconds(time: int | None, time_base: Fraction | None) -> Fraction | None:
     return time * time_base
 
 
-def _open(path: str) -> av.container.InputContainer:
-    """Open a local media file, and nothing else: no protocol, no device, no FIFO to wait on."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError as error:
-        raise MediaError("not_found", f"{path}: no such file") from error
-    except OSError as error:
-        raise MediaError("no_permission", f"{path}: {error.strerror}") from error
-    if not stat.S_ISREG(mode):
-        raise MediaError("not_a_file", f"{path}: not a regular file")
-    if not os.access(path, os.R_OK):
-        raise MediaError("no_permission", f"{path}: no permission to read it")
-    try:
-        return av.open(
-            f"file:{path}", mode="r", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
-        )
-    except DecodeErrors as error:
-        raise MediaError("unreadable", f"{path}: not a media file that can be read: {_cause(error)}") from error
-
-
-def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The first video stream that is no cover picture."""
-    streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-    return next(streams, None)
-
-
-def _measured_fps(path: str) -> Fraction:
+def _measured_fps(container: Container) -> Fraction:
     """The average rate of a video that does not tell it, as recordings of browsers do not, by counting its packets."""
-    with _open(path) as container:
-        stream = _video_stream(container)
+    again = Container(container.path, container.reading)
+    try:
+        stream = again.video()
         assert stream is not None  # whoever asks has seen it
-        times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
-        if len(times) < 2 or times[0] == times[-1] or stream.time_base is None:
-            return FALLBACK_FPS
-        return (len(times) - 1) / ((times[-1] - times[0]) * stream.time_base)
-
-
-def _cause(error: Exception) -> str:
-    """What FFmpeg said, without the error number and the path that it adds."""
-    return str(getattr(error, "strerror", None) or error)
+        times = sorted(packet.pts for packet in again.av.demux(stream) if packet.pts is not None)
+    except DecodeErrors as error:
+        raise MediaError("corrupt", f"{container.path}: reading failed: {cause(error)}") from error
+    finally:
+        again.close()
+    if len(times) < 2 or times[0] == times[-1] or stream.time_base is None:
+        return FALLBACK_FPS
+    return (len(times) - 1) / ((times[-1] - times[0]) * stream.time_base)
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[str, ...]:

@@ -1,5 +1,9 @@
 """Features -> printed, or files that appear whole or not at all."""
 
+import functools
+import io
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,34 +13,62 @@ from utils.features import Features
 from utils.files import whole_file
 
 TYPES = (np.float32, np.uint8)  # of features, plain and quantized
+LONGEST_HEADER = 1024  # bytes
 NUM_ROWS_SHOWN = 6
 NUM_VALUES_SHOWN = 3  # at either end of a row
 
 
 def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
-    """Write `<stem>_<suffix>.npy` for each array, (N, D), of its own type; gives their paths."""
+    """Write `<stem>_<suffix>.npy` for each array, (N, D), of its own type; gives their paths. Raises SaveError."""
     outputs = []
     for suffix, rows in features.arrays.items():
         path = file_of(folder, stem, suffix)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
             np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
         outputs.append(str(path))
     return outputs
 
 
-def is_saved(folder: Path, stem: str, suffixes: Sequence[str]) -> bool:
-    """Whether all of a video's files are there, whole, and of as many rows."""
-    lengths = set()
-    for suffix in suffixes:
-        try:
-            rows = np.lib.format.open_memmap(file_of(folder, stem, suffix), mode="r")
-        except (OSError, ValueError):
-            return False
-        if rows.ndim != 2 or rows.dtype not in TYPES:
-            return False
-        lengths.add(len(rows))
-    return len(lengths) == 1
+def is_saved(folder: Path, stem: str, suffixes: Sequence[str], since: float = 0.0) -> bool:
+    """Whether all of a video's files are there, whole, of as many rows, and none older than `since`."""
+    lengths = {_num_rows(f"{folder}/{stem}_{suffix}.npy", since) for suffix in suffixes}
+    return len(lengths) == 1 and 0 not in lengths
+
+
+def _num_rows(path: str, since: float) -> int:
+    """How many rows a file of features has; 0 where it is not one, not whole, or too old."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return 0
+    try:
+        state = os.fstat(descriptor)
+        shape, num_bytes = _described(os.pread(descriptor, LONGEST_HEADER, 0).partition(b"\n")[0])
+    except OSError:
+        return 0
+    finally:
+        os.close(descriptor)
+    return shape[0] if shape and state.st_size == num_bytes and state.st_mtime >= since else 0
+
+
+@functools.lru_cache(maxsize=1000)
+def _described(header: bytes) -> tuple[tuple[int, ...], int]:
+    """The shape of the features and the size of the file that begins with a header; no shape where it is of none.
+
+    There are few different headers in a folder of many files, and NumPy takes long to read one.
+    """
+    try:
+        file = io.BytesIO(header + b"\n")
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+            version
+        ]
+        shape, _, dtype = read_header(file)
+    except (KeyError, ValueError):
+        return (), 0
+    if len(shape) != 2 or dtype not in TYPES:
+        return (), 0
+    return shape, file.tell() + dtype.itemsize * math.prod(shape)
 
 
 def file_of(folder: Path, stem: str, suffix: str) -> Path:

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +65,7 @@ class StatusLog:
             "error": row.error,
             "outputs": row.outputs,
             "seconds": row.seconds,
+            "losses": row.losses or None,
             "feature_type": self._feature_type,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -90,6 +92,35 @@ def failed_before(folder: Path, feature_type: str) -> set[str]:
                 case {"path": str(path), "status": "ok", "feature_type": kind} if kind == feature_type:
                     failed.discard(os.path.abspath(path))
     return failed
+
+
+def owners(folder: Path, feature_type: str) -> dict[int, int]:
+    """Of which video each set of files is: by the hash of its first file's path, the hash of the absolute path.
+
+    Hashes, because there can be a million; of the last row that tells.
+    """
+    return {hash(outputs[0]): hash(os.path.abspath(path)) for path, outputs in _extracted(folder, feature_type)}
+
+
+def owner(folder: Path, feature_type: str, output: str) -> str | None:
+    """The absolute path of the video that a file is of, if the log knows."""
+    found = None
+    for path, outputs in _extracted(folder, feature_type):
+        if output in outputs:
+            found = os.path.abspath(path)
+    return found
+
+
+def _extracted(folder: Path, feature_type: str) -> Iterator[tuple[str, list[str]]]:
+    """The videos whose features were extracted, with the files of them."""
+    with contextlib.suppress(FileNotFoundError), open(folder / FILE_NAME, "rb") as file:
+        for line in file:
+            if b'"status": "ok"' not in line:
+                continue
+            match _object(line):
+                case {"path": str(path), "outputs": [str(), *_] as outputs, "feature_type": kind}:
+                    if kind == feature_type:
+                        yield path, [str(output) for output in outputs]
 
 
 def _path_at_start(line: bytes) -> str | None:

@@ -1,6 +1,8 @@
 """Video -> I3D features of its RGB and flow streams."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +17,12 @@ from models.i3d.transforms import center_crop, normalize_rgb
 from models.pwc.net import PWCNet
 from models.pwc.published import our_key as our_pwc_key
 from utils import weights
-from utils.devices import compute_in_float32
+from utils.container import MediaError
+from utils.devices import compute_in_float32, fitting
 from utils.features import Features
-from utils.media import Frame, MediaError, Video, write_png
+from utils.files import whole_folder
+from utils.media import Frame, Video, write_png
+from utils.reading import Reading
 from utils.stacks import Stack, stacks
 
 # Of the frames whose flow is computed together. On a CPU more are no faster, and take more memory.
@@ -41,18 +46,28 @@ class Extractor:
             self.pwc = self._ready(PWCNet(), config.pwc_path, our_pwc_key).to(memory_format=torch.channels_last)
         self.class_names = class_names(config.kinetics_class_labels) if config.show_kinetics_pred else []
 
-    @torch.inference_mode()
-    def extract(self, path: str, frames_folder: Path | None = None) -> Features:
+    def extract(self, path: str, frames_folder: Path | None = None, reading: Reading | None = None) -> Features:
         """The features of a video, float32 (N, 1024) a stream.
 
-        Its frames, scaled, are also written to `frames_folder`, if given. Raises MediaError.
+        Its frames, scaled, are also written to `frames_folder`, if given, which appears when all are there. Raises
+        MediaError, SaveError and NoMemoryError.
         """
+        work = partial(self._extract, path, frames_folder, reading)
+        return fitting(work, PIXELS_PER_BATCH[self.device.type])
+
+    @torch.inference_mode()
+    def _extract(
+        self, path: str, frames_folder: Path | None, reading: Reading | None, pixels_per_batch: int
+    ) -> Features:
         config = self.config
         rows: dict[str, list[Tensor]] = {stream: [] for stream in config.streams}
         spans = []
-        with Video(path, config.min_side_size, config.extraction_fps) as video:
-            flows = StackFlows(self.pwc, PIXELS_PER_BATCH[self.device.type]) if "flow" in config.streams else None
-            frames = self._on_device(_kept(video, frames_folder) if frames_folder else video)
+        flows = StackFlows(self.pwc, pixels_per_batch) if "flow" in config.streams else None
+        with (
+            Video(path, config.min_side_size, config.extraction_fps, reading) as video,
+            whole_folder(frames_folder) if frames_folder else nullcontext() as folder,
+        ):
+            frames = self._on_device(_kept(video, folder) if folder else video)
             for stack in stacks(frames, config.stack_size + 1, config.step_size, config.tail == "cycle"):
                 if "rgb" in rows:
                     rows["rgb"].append(self._features("rgb", self._rgb(stack)))
@@ -72,6 +87,7 @@ class Extractor:
             arrays={stream: rows.cpu().numpy() for stream, rows in features.items()},
             spans=spans,
             seconds=seconds,
+            losses=video.losses,
             report=self._predictions(features, spans) if config.show_kinetics_pred else "",
         )
 
@@ -111,9 +127,6 @@ class Extractor:
 
 def _kept(video: Iterable[Frame], folder: Path) -> Iterator[Frame]:
     """The frames of a video, each written to `folder` when it comes, as 000001.png and on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
     for number, frame in enumerate(video, start=1):
         write_png(frame, folder / f"{number:06d}.png")
         yield frame

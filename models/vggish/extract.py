@@ -1,6 +1,7 @@
 """Video -> VGGish features of its sound."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,9 +12,11 @@ from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resampled
 from utils import weights
-from utils.devices import compute_in_float32
+from utils.container import MediaError
+from utils.devices import compute_in_float32, fitting
 from utils.features import Features
-from utils.media import MediaError, Samples, Sound
+from utils.media import Samples, Sound
+from utils.reading import Reading
 
 PATCHES_PER_BATCH = 32
 FULL_SCALE = 2**15  # of 16-bit samples
@@ -31,16 +34,19 @@ class Extractor:
             assert config.vggish_pca_path is not None
             self.pca = load_pca(Path(config.vggish_pca_path)).to(self.device)
 
-    @torch.inference_mode()
-    def extract(self, path: str, frames_folder: Path | None = None) -> Features:
+    def extract(self, path: str, frames_folder: Path | None = None, reading: Reading | None = None) -> Features:
         """The features of a video's sound, (N, 128), float32 or, postprocessed, uint8.
 
-        There are no frames, so nothing is written to `frames_folder`. Raises MediaError.
+        There are no frames, so nothing is written to `frames_folder`. Raises MediaError and NoMemoryError.
         """
+        return fitting(partial(self._extract, path, reading), PATCHES_PER_BATCH)
+
+    @torch.inference_mode()
+    def _extract(self, path: str, reading: Reading | None, patches_per_batch: int) -> Features:
         embeddings = []
-        with Sound(path) as sound:
+        with Sound(path, reading) as sound:
             waveform = resampled(self._mono(sound), sound.rate_hz)
-            for patches in mel.patches(waveform, PATCHES_PER_BATCH):
+            for patches in mel.patches(waveform, patches_per_batch):
                 embeddings.append(self.network(patches))
             seconds = sound.num_samples / sound.rate_hz
         if not embeddings:
@@ -54,6 +60,7 @@ class Extractor:
             arrays={"vggish": rows.cpu().numpy()},
             spans=[(i * mel.PATCH_SECONDS, (i + 1) * mel.PATCH_SECONDS) for i in range(len(rows))],
             seconds=seconds,
+            losses=sound.losses,
         )
 
     def _mono(self, blocks: Iterable[Samples]) -> Iterator[Tensor]:

@@ -1,0 +1,266 @@
+"""Local media files, opened with care, and decoded with a watch for what is missing.
+
+FFmpeg hides what is wrong with a file wherever it can: it stops at the end of one that is cut off, skips what it
+cannot read, and conceals what it cannot decode. Features of such a file look right and are not, so here they fail,
+or with `allow_partial` what is wrong is noted.
+"""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from utils.completeness import is_cut_off, is_element
+from utils.reading import Reading
+
+DecodeErrors = (av.FFmpegError, OSError, ValueError)
+
+# FFmpeg's names of the containers that hold media themselves. Not among them: playlists and everything else that
+# names further files (hls, dash, concat, imf, sdp, image2), text that is drawn, subtitles, devices.
+FORMATS = (
+    "mov,mp4,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,asf_o,ogg,gif,apng,wav,w64,flac,mp3,aac,ac3,eac3,"
+    "dts,dtshd,truehd,mlp,amr,amrnb,amrwb,aiff,au,caf,ape,wv,tta,tak,mpc,mpc8,voc,sox,oma,m4v,h264,hevc,vvc,evc,av1,obu,"
+    "ivf,mjpeg,mjpeg_2000,dv,mxf,gxf,nut,rm,ivr,swf,yuv4mpegpipe,vc1,vc1test,dirac,h261,h263,cavsvideo,nsv,nuv,wtv,bink,"
+    "smk,roq,film_cpk,flic,dsf,iff,loas,iamf,smjpeg,dxa,ea,lmlm4,mtv,mv,thp,vmd,vivo,xa,xmv,psxstr,pva,ty,kux,dhav,hcom,"
+    "qcp,gsm,shn"
+)
+# Those that write down the length of a sound, and to how many seconds.
+LENGTHS = {"flac": 0.01, "aiff": 0.01, "au": 0.01, "w64": 0.01, "caf": 0.01, "ogg": 0.1}
+# Those whose packets lie one behind the other, so that bytes between them are garbage that FFmpeg skipped, silently.
+CONTIGUOUS = ("matroska,webm", "flv", "gif", "mp3", "aac", "ac3", "eac3", "flac")
+LARGEST_LAG = 0.75  # frames that the last one decoded is behind the last one stored; a packet can hold half a frame
+LARGEST_OVERHEAD = 1024  # bytes between two packets
+
+
+class MediaError(Exception):
+    """A file that cannot be used; `reason` is the one word for it in status rows."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class Container:
+    """A media file that is open, until `close`. Raises MediaError for what is none, or not allowed."""
+
+    def __init__(self, path: str, reading: Reading) -> None:
+        self.path = path
+        self.reading = reading
+        _check(path)
+        try:
+            self.av = av.open(
+                f"file:{path}",
+                mode="r",
+                options={"max_pixels": str(reading.max_pixels)},  # of the decoders that look into the streams
+                container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
+                metadata_errors="replace",
+            )
+        except DecodeErrors as error:
+            raise MediaError("unreadable", f"{path}: not a media file that can be read: {cause(error)}") from error
+        duration = self.av.duration
+        self.seconds = duration / av.time_base if duration and duration > 0 else None
+
+    def close(self) -> None:
+        self.av.close()
+
+    def video(self) -> av.VideoStream | None:
+        """The first video stream that is no cover picture."""
+        streams = (s for s in self.av.streams.video if not s.disposition & Disposition.attached_pic)
+        return next(streams, None)
+
+
+class Decoder:
+    """The frames of one stream of a container, to be iterated over once.
+
+    A file that is found to be damaged or cut off raises MediaError, at once or at its end; with `allow_partial` that
+    is noted in `losses` and what can be decoded is given.
+    """
+
+    def __init__(self, container: Container, stream: av.VideoStream | av.AudioStream) -> None:
+        self.losses: Counter[str] = Counter()
+        self.end_seconds: float | None = None
+        self._container = container
+        self._stream = stream
+        if isinstance(stream, av.VideoStream):
+            self._check_size(stream)
+            stream.codec_context.options = {"max_pixels": str(container.reading.max_pixels)}
+            stream.thread_type = "AUTO"
+        if self._is_cut_off():
+            self.lose("truncated", "the file ends before the place that it says")
+        if container.seconds:
+            container.reading.opened(container.seconds)
+
+    def __iter__(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        packets, frames = _Seen(), _Seen()
+        for packet in chain(self._packets(), [None]):
+            if packet is not None:
+                packets.see(packet.pts, packet.size, not packet.is_discard)
+            for frame in self._decoded(packet, is_first=not frames.number):
+                frames.see(frame.pts)
+                yield frame
+                self.end_seconds = _end_seconds(frame)
+        self._check_end(packets, frames)
+
+    def lose(self, reason: str, what: str) -> None:
+        """Note that something of the stream is lost, or raise MediaError where nothing may be."""
+        if not self._container.reading.allow_partial:
+            raise MediaError(
+                reason, f"{self._container.path}: {what}; --allow_partial extracts what can be read of such a file"
+            )
+        self.losses[what] += 1
+
+    def describe_losses(self) -> str:
+        """What was lost, for people to read; empty when nothing was."""
+        return "; ".join(what if number == 1 else f"{what} ({number} times)" for what, number in self.losses.items())
+
+    def _packets(self) -> Iterator["av.Packet[Any]"]:
+        """The packets of the stream."""
+        container = self._container
+        name = container.av.format.name
+        start, end = -1, 0  # of the packet before, in bytes
+        packets = container.av.demux()
+        while True:
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV, at the end of a file in which a stream appeared that was not there before
+                break
+            except DecodeErrors as error:
+                self.lose("corrupt", f"reading stopped: {cause(error)}")
+                break
+            if packet is None or (not packet.size and packet.dts is None):  # the latter says that the file has ended
+                break
+            if name in CONTIGUOUS and packet.pos is not None:
+                if packet.pos != start:  # the same of packets that are laced into one of Matroska's blocks
+                    self._check_gap(end, packet.pos)
+                    start = end = packet.pos
+                end += packet.size
+            is_ours = packet.stream_index == self._stream.index
+            # In a transport stream that flag may tell of no more than two recordings in one file.
+            if packet.is_corrupt and name != "mpegts" and (is_ours or name in CONTIGUOUS):
+                self.lose("corrupt", "part of it is missing or unreadable")
+            if packet.size and is_ours:
+                yield packet
+        if name in ("matroska,webm", "gif"):  # others may have tags at their end
+            self._check_gap(end, container.av.size)
+
+    def _decoded(self, packet: "av.Packet[Any] | None", is_first: bool) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        """The frames that a packet completes; those that are still held back where it is none."""
+        try:
+            frames = self._stream.decode(packet)
+        except av.error.EOFError:
+            return
+        except DecodeErrors as error:
+            if is_first and isinstance(error, av.ArgumentError) and self._has_no_size():
+                limit = self._container.reading.max_pixels
+                raise MediaError(
+                    "too_large",
+                    f"{self._container.path}: its frames have no size, or one over {limit} pixels (--max_pixels)",
+                ) from error
+            self.lose("corrupt", f"part of it cannot be decoded: {cause(error)}")
+            return
+        for frame in frames:
+            if frame.is_corrupt:
+                self.lose("corrupt", "a frame of it is damaged")
+            yield frame
+
+    def _has_no_size(self) -> bool:
+        return isinstance(self._stream, av.VideoStream) and not self._stream.width
+
+    def _check_size(self, stream: av.VideoStream) -> None:
+        limit = self._container.reading.max_pixels
+        if stream.width * stream.height > limit:
+            raise MediaError(
+                "too_large",
+                f"{self._container.path}: frames of {stream.width}x{stream.height}, over the limit of {limit} pixels "
+                "(--max_pixels)",
+            )
+
+    def _is_cut_off(self) -> bool:
+        """Whether the file ends before a sample that it knows of, or before the place that it says."""
+        container, entries = self._container.av, self._stream.index_entries
+        if any(entry.pos + entry.size > container.size for entry in entries):
+            return True
+        has_index = self._stream.frames > 0 and container.format.name.startswith("mov")
+        return not has_index and is_cut_off(self._container.path, container.format.name)
+
+    def _check_gap(self, begin: int, end: int) -> None:
+        """Look at the bytes between two packets, unless there is something in Matroska that can be as large."""
+        container = self._container
+        if not begin or end - begin <= LARGEST_OVERHEAD:
+            return
+        if container.av.format.name != "matroska,webm" or not is_element(container.path, begin):
+            self.lose("corrupt", f"{end - begin} bytes of the file are unreadable")
+
+    def _check_end(self, packets: "_Seen", frames: "_Seen") -> None:
+        """Look whether all came that the file knows of, and whether the last that came was decoded."""
+        stream, container = self._stream, self._container
+        name = container.av.format.name
+        is_video = isinstance(stream, av.VideoStream)
+        sizes = [entry.size for entry in stream.index_entries if entry.size > 0]
+        if (is_video or name.startswith("mov")) and packets.number < len(sizes):
+            self.lose("truncated", f"{packets.number} of its {len(sizes)} packets are there")
+        elif name == "avi" and packets.num_bytes < sum(sizes) - LARGEST_OVERHEAD:
+            self.lose("truncated", f"{packets.num_bytes} of its {sum(sizes)} bytes are there")
+        if name in LENGTHS and self.end_seconds and self.end_seconds < (container.seconds or 0) - LENGTHS[name]:
+            self.lose("truncated", f"{self.end_seconds:.2f} of its {container.seconds:.2f} s are there")
+        rate, unit = (stream.average_rate if is_video else None), stream.time_base
+        behind = (packets.last or 0) - (frames.last or 0)
+        if rate and unit and frames.last is not None and behind * unit * rate > LARGEST_LAG:
+            self.lose("corrupt", "its last frames cannot be decoded")
+
+
+class _Seen:
+    """How many there were, how large they were, and the latest time of them."""
+
+    def __init__(self) -> None:
+        self.number = self.num_bytes = 0
+        self.last: int | None = None
+
+    def see(self, pts: int | None, num_bytes: int = 0, is_shown: bool = True) -> None:
+        self.number += 1
+        self.num_bytes += num_bytes
+        if pts is not None and is_shown:
+            self.last = pts if self.last is None else max(self.last, pts)
+
+
+def cause(error: Exception) -> str:
+    """What FFmpeg said, without the error number and the path that it adds."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _end_seconds(frame: av.VideoFrame | av.AudioFrame) -> float | None:
+    """When a sound's frame ends."""
+    if not isinstance(frame, av.AudioFrame) or frame.pts is None or frame.time_base is None:
+        return None
+    return float(frame.pts * frame.time_base) + frame.samples / frame.sample_rate
+
+
+def _check(path: str) -> None:
+    """See that a path is of a regular file that may be read, without opening it: a FIFO would wait for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            raise MediaError("no_permission", f"{path}: no permission to look there") from error
+        raise MediaError("not_found", f"{path}: {cause(error)}") from error
+    if not stat.S_ISREG(mode):
+        raise MediaError("not_a_file", f"{path}: {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}")
+    if not os.access(path, os.R_OK):
+        raise MediaError("no_permission", f"{path}: no permission to read it")
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder without media files that can be read",
+    stat.S_IFIFO: "a pipe, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+}

@@ -1,0 +1,26 @@
+"""How files are read. Imports nothing heavy, so that the command line knows the defaults."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _ignore(seconds: float) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is taken for a video, and what not. Raises ValueError for a value that cannot be."""
+
+    max_pixels: int = 2**26
+    """Of a frame, as it is stored. What is larger is refused before memory is taken for it."""
+
+    allow_partial: bool = False
+    """Whether a file that is damaged or cut off gives what can be had of it; otherwise it fails."""
+
+    opened: Callable[[float], None] = _ignore
+    """Called with the length in seconds that a file tells, if it does, when it is opened."""
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1:
+            raise ValueError(f"--max_pixels {self.max_pixels}: must be at least 1")
