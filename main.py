@@ -4,14 +4,14 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import models
 from utils.devices import DeviceError, resolve
-from utils.video_list import distinct, read_list, stem_of, stems_of_namesakes
+from utils.video_list import distinct, expanded, read_list, stem_of, stems_of_namesakes
 
 if TYPE_CHECKING:
     from utils.settings import Settings
@@ -40,7 +40,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         values = vars(options)
         config = package.Config(**{field.name: values[field.name] for field in dataclasses.fields(package.Config)})
-        paths = _paths(options)
+        paths = _paths(options, package.MEDIA_SUFFIXES)
         devices = resolve(options.device_ids)
     except (ValueError, DeviceError) as error:
         parser.error(str(error))
@@ -241,15 +241,17 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
-def _paths(options: argparse.Namespace) -> list[str]:
+def _paths(options: argparse.Namespace, suffixes: Set[str]) -> list[str]:
     """The videos that the command line names, each once."""
-    if options.video_paths:
-        return distinct(options.video_paths)
+    return distinct(expanded(options.video_paths or _listed(options.file_with_video_paths), suffixes))
+
+
+def _listed(path: str) -> list[str]:
+    """What the list of videos names. Raises ValueError where it cannot be read."""
     try:
-        return distinct(read_list(options.file_with_video_paths))
+        return read_list(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"--file_with_video_paths {options.file_with_video_paths}: {reason}") from error
+        raise ValueError(f"--file_with_video_paths {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _tell(text: str) -> None:
