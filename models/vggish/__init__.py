@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from utils.video_list import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+
 if TYPE_CHECKING:
     from utils.weights import WeightsFile
+
+MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES  # of the files that a folder or a glob means
 
 
 @dataclass(frozen=True)
