@@ -116,7 +116,7 @@ def test_weights_that_cannot_be_loaded_stop_the_program_before_any_work(
 def test_an_output_folder_that_cannot_be_made_stops_the_program(clip: Path, checkpoints: dict[str, str]) -> None:
     answer = i3d(checkpoints, "--video_paths", clip, "--on_extraction", "save_numpy", "--output_path", clip / "below")
     assert answer.returncode == 3
-    assert f"--output_path {clip}/below: Not a directory" in answer.stderr
+    assert f"{clip}/below: cannot be written: Not a directory" in answer.stderr
 
 
 def group_exists(group: int) -> bool:
@@ -148,7 +148,7 @@ def test_two_workers_extract_both_streams_and_a_bad_video_fails_alone(
     assert "1 failed (unreadable: 1)" in answer.stderr
     assert "video-seconds/s" in answer.stderr
     names = {f"{path.stem}_{stream}.npy" for path in [clip, *others] for stream in ("rgb", "flow")}
-    assert {path.name for path in (tmp_path / "output").iterdir()} == names | {"settings.json"}
+    assert {path.name for path in (tmp_path / "output").iterdir()} == names | {"settings.json", "status.jsonl"}
     for stream in ("rgb", "flow"):
         rows = np.load(tmp_path / "output" / f"{clip.stem}_{stream}.npy")
         assert rows.shape == (2, 1024)
@@ -165,7 +165,8 @@ def test_two_workers_extract_both_streams_and_a_bad_video_fails_alone(
     assert "1 done" in answer.stderr
     assert "2 skipped" in answer.stderr
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "output").iterdir()}
-    assert {path.name for path in after if after[path] != before[path]} == {"second_rgb.npy", "second_flow.npy"}
+    changed = {path.name for path in after if after[path] != before[path]}
+    assert changed == {"second_rgb.npy", "second_flow.npy", "status.jsonl"}
 
     answer = i3d(checkpoints, *command, "--tail", "drop")
     assert answer.returncode == 3
@@ -181,8 +182,9 @@ def test_rgb_alone_needs_no_flow_weights(tmp_path: Path, clip: Path, checkpoints
     answer = i3d(only, "--video_paths", clip, *save, streams=["rgb"])
     assert answer.returncode == 0, answer.stderr
     settings = json.loads((tmp_path / "output" / "settings.json").read_text())
-    assert "pwc_path" not in settings["i3d"]
-    assert {path.suffix for path in (tmp_path / "output").iterdir()} == {".npy", ".json"}
+    assert settings["i3d"]["settings"].keys() >= {"stack_size", "i3d_rgb_path"}
+    assert "pwc_path" not in settings["i3d"]["settings"]
+    assert {path.suffix for path in (tmp_path / "output").iterdir()} == {".npy", ".json", ".jsonl"}
     assert not (tmp_path / "output" / f"{clip.stem}_flow.npy").exists()
 
 

@@ -16,6 +16,7 @@ import main
 import models
 from utils import video_list
 from utils.files import whole_file
+from utils.reading import Reading
 from utils.video_list import (
     AUDIO_SUFFIXES,
     MOST_STEM_BYTES,
@@ -302,7 +303,7 @@ def test_a_suffix_is_what_a_name_in_lower_case_ends_with(suffix: str) -> None:
 
 def stems_of(paths: Sequence[str]) -> dict[str, str]:
     """What the outputs of all videos are called after, as `main.Job` tells it."""
-    job = main.Job("i3d", None, None, None, stems_of_namesakes(paths), num_threads=1)
+    job = main.Job("i3d", None, Reading(), None, stems_of_namesakes(paths), num_threads=1)
     return {path: job.stem(path) for path in paths}
 
 
