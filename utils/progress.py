@@ -68,8 +68,9 @@ class Progress:
             log.debug("done: %s, %.2f s of video", row.path, row.seconds)
         if row.report:
             _say(row.report, to_stdout=True)
-        self._bar.set_postfix_str(self._rate(), refresh=False)
-        self._bar.update()
+        if not self._bar.disable:
+            self._bar.set_postfix_str(self._rate(), refresh=False)
+            self._bar.update()
 
     def summary(self) -> str:
         """What became of the videos, in a line."""
