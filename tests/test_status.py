@@ -373,3 +373,10 @@ def test_a_long_log_gives_what_reading_it_line_by_line_gives(tmp_path: Path) -> 
     expected = {path for path, status in last.items() if status == "failed"}
     assert 20 < len(expected) < 160
     assert failed_before(tmp_path, "i3d") == expected
+
+
+def test_a_video_that_found_the_disk_full_is_not_left_out_later(tmp_path: Path) -> None:
+    with StatusLog(tmp_path, "i3d") as log:
+        log.add(Row("/a.mp4", "failed", "disk_full", "no room"))
+        log.add(Row("/b.mp4", "failed", "truncated", "cut"))
+    assert failed_before(tmp_path, "i3d") == {"/b.mp4"}

@@ -16,7 +16,7 @@ from utils.settings import Settings, SettingsError, differences, record, recorde
 from utils.workers import Row
 
 MANY = 1000  # videos, from which on listing a folder is faster than asking for each file
-PROBE_BYTES = 1 << 16
+PROBE_BYTES = 4096
 
 
 @dataclass(frozen=True)

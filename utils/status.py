@@ -19,6 +19,7 @@ from utils.workers import Row
 FILE_NAME = "status.jsonl"
 MAX_HELD = 1000  # rows
 BLOCK_BYTES = 1 << 16
+NOT_OF_THE_VIDEO = ("disk_full", "cannot_save")  # reasons why any video would have failed
 
 # How a line begins: `failed_before` passes over most lines without parsing them.
 PATH, STATUS = b'{"path": "', b'", "status": "'
@@ -73,7 +74,7 @@ class StatusLog:
 
 
 def failed_before(folder: Path, feature_type: str) -> set[str]:
-    """The absolute paths of the videos that failed when features of that type were last extracted from them."""
+    """The absolute paths of the videos that failed, for reasons of their own, when they were last worked on."""
     failed: set[str] = set()
     with contextlib.ExitStack() as stack:
         try:
@@ -87,8 +88,9 @@ def failed_before(folder: Path, feature_type: str) -> set[str]:
                 if path is not None and os.path.normpath(os.path.join(here, path)) not in failed:
                     continue
             match _object(line):
-                case {"path": str(path), "status": "failed", "feature_type": kind} if kind == feature_type:
-                    failed.add(os.path.abspath(path))
+                case {"path": str(path), "status": "failed", "feature_type": kind, **rest} if kind == feature_type:
+                    if rest.get("reason") not in NOT_OF_THE_VIDEO:
+                        failed.add(os.path.abspath(path))
                 case {"path": str(path), "status": "ok", "feature_type": kind} if kind == feature_type:
                     failed.discard(os.path.abspath(path))
     return failed
