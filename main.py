@@ -4,28 +4,26 @@ import argparse
 import contextlib
 import dataclasses
 import logging
-import math
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import models
+from models.job import Job
+from utils.command_line import make_parser
 from utils.devices import DeviceError, resolve
 from utils.reading import Reading
-from utils.video_list import distinct, expanded, read_list, stem_of, stems_of_namesakes
+from utils.video_list import distinct, expanded, read_list, stems_of_namesakes
 
 if TYPE_CHECKING:
-    from utils.resume import Output
     from utils.settings import Settings
-    from utils.workers import Done, Row
+    from utils.workers import Row
 
-EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_CANNOT_START, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
-LOG_LEVELS = ("debug", "info", "warning", "error")
+EXIT_OK, EXIT_SOME_FAILED, EXIT_CANNOT_START, EXIT_INTERRUPTED = 0, 1, 3, 130  # and 2 for a wrong option
 LONGEST_COMMAND = 2000  # characters that are shown
 UNTRAINED = "WARNING: --weights random: the networks are UNTRAINED, and these features mean NOTHING"
 
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     """Options -> checks -> run."""
     _prepare_streams()
-    parser = make_parser()
+    parser = make_parser({name: models.load(name) for name in models.EXTRACTORS})
     options = parser.parse_args(arguments)
     options.arguments = sys.argv[1:] if arguments is None else arguments
     package = models.load(options.feature_type)
@@ -77,7 +75,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     return run(job, paths, devices, options)
 
 
-def run(job: "Job", paths: list[str], devices: list[str], options: argparse.Namespace) -> int:
+def run(job: Job, paths: list[str], devices: list[str], options: argparse.Namespace) -> int:
     """Do the job on all videos, tell how it goes, and give the exit status."""
     from utils import workers
     from utils.files import SaveError
@@ -113,73 +111,6 @@ def run(job: "Job", paths: list[str], devices: list[str], options: argparse.Name
     if job.config.weights == "random":
         log.warning(UNTRAINED)
     return status or (EXIT_SOME_FAILED if progress.counts["failed"] or progress.num_done < len(paths) else EXIT_OK)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What workers do: a job, called with a device, loads the networks and gives the function for one video."""
-
-    feature_type: str
-    config: Any
-    reading: Reading
-    frames_path: str | None
-    stems: Mapping[str, str]
-    num_threads: int
-    output: "Output | None" = None
-
-    def __call__(self, device: str) -> "Work":
-        # Threads that wait for each other sleep, so that other work on the cores costs no more than its share.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
-        import torch
-
-        from utils.weights import WeightsError
-        from utils.workers import CannotStartError
-
-        torch.set_num_threads(self.num_threads)
-        try:
-            return Work(self, models.load_extractor(self.feature_type)(self.config, device))
-        except (WeightsError, ValueError) as error:
-            raise CannotStartError(str(error)) from error
-
-    def stem(self, path: str) -> str:
-        """What the outputs of a video are called after, below the output path."""
-        return self.stems.get(path) or stem_of(path)
-
-
-@dataclass(frozen=True)
-class Work:
-    """Extracts the features of one video, and saves or describes them."""
-
-    job: Job
-    extractor: Any
-
-    def __call__(self, path: str, opened: Callable[[float], None]) -> "Done | None":
-        """Raises what the video fails with; gives None where another program has done it meanwhile."""
-        from torch import AcceleratorError
-
-        from utils.workers import BrokenWorkerError
-
-        stem, output = self.job.stem(path), self.job.output
-        if output is not None and output.is_done(stem):
-            output.check_owner(path, stem)
-            return None
-        try:
-            return self._extract(path, stem, opened)
-        except AcceleratorError as error:  # after which a GPU does nothing more for this process
-            raise BrokenWorkerError(str(error)) from error
-
-    def _extract(self, path: str, stem: str, opened: Callable[[float], None]) -> "Done":
-        from utils import sinks
-        from utils.workers import Done
-
-        frames_folder = Path(self.job.frames_path, f"{stem}_frames") if self.job.frames_path else None
-        reading = dataclasses.replace(self.job.reading, opened=opened)
-        features = self.extractor.extract(path, frames_folder, reading)
-        if self.job.output is None:
-            report = "\n".join(filter(None, [sinks.text_of(path, features), features.report]))
-            return Done([], features.seconds, report, features.losses)
-        outputs = sinks.save_numpy(features, self.job.output.folder, stem)
-        return Done(outputs, features.seconds, f"{path}\n{features.report}" if features.report else "", features.losses)
 
 
 def with_weights(job: Job) -> tuple[Job, "Settings"]:
@@ -255,85 +186,6 @@ def _how_to_retry(job: Job, options: argparse.Namespace) -> str:
     again = [argument for argument in options.arguments if argument not in ("--overwrite", "--skip_failed")]
     command = shlex.join([sys.executable, sys.argv[0], *again])
     return "To try the failed videos again: " + (command if len(command) <= LONGEST_COMMAND else "the same command")
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line: the options that all extractors share, and those of each."""
-    parser = _Parser(
-        description="Extract features of videos, in parallel on any number of GPUs.",
-        formatter_class=_HelpFormatter,
-        allow_abbrev=False,
-    )
-    option = parser.add_argument
-    option("--feature_type", required=True, choices=models.EXTRACTORS, help="what to extract")
-
-    option = parser.add_argument_group("videos, one of").add_mutually_exclusive_group(required=True).add_argument
-    option("--video_paths", nargs="+", metavar="PATH", help="the videos; a folder or a glob means the media in it")
-    option("--file_with_video_paths", metavar="TXT", help="a file that names them, one a line")
-
-    option = parser.add_argument_group("devices").add_argument
-    option(
-        "--device_ids",
-        nargs="+",
-        metavar="ID",
-        help="a worker for each: a GPU's number, or cpu, which can be repeated (default: all GPUs, or else cpu)",
-    )
-
-    option = parser.add_argument_group("output").add_argument
-    option("--on_extraction", choices=("print", "save_numpy"), default="print", help="what to do with the features")
-    option("--output_path", default="./output", metavar="FOLDER", help="where save_numpy puts <video>_<stream>.npy")
-    option("--overwrite", action="store_true", help="extract videos again whose features are there")
-    option("--skip_failed", action="store_true", help="leave out the videos that failed in an earlier run")
-    option("--keep_frames", action="store_true", help="also write I3D's scaled frames to <tmp_path>/<video>_frames")
-    option("--tmp_path", default="./tmp", metavar="FOLDER", help="where --keep_frames writes to")
-
-    option = parser.add_argument_group("damaged, huge and endless videos").add_argument
-    option("--allow_partial", action="store_true", help="extract what can be read of a damaged video; else it fails")
-    option("--max_pixels", type=int, metavar="N", default=Reading.max_pixels, help="pixels that a frame may have")
-    option(
-        "--timeout_per_video",
-        type=_seconds,
-        metavar="SECONDS",
-        help="how long a video may take (default: ten times its length, and at least ten minutes)",
-    )
-
-    option = parser.add_argument_group("messages, on stderr").add_argument
-    option("--log_level", choices=LOG_LEVELS, default="info", help="the least grave messages to show")
-    option("--quiet", action="store_true", help="show warnings and errors only, and no progress")
-
-    option = parser.add_argument_group("weights").add_argument
-    option(
-        "--weights",
-        choices=("pretrained", "random"),
-        default="pretrained",
-        help="published weights, downloaded at first use; or untrained ones, to try the program out",
-    )
-    for name in models.EXTRACTORS:
-        models.load(name).add_options(parser)
-    return parser
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds above 0")
-    return seconds
-
-
-class _Parser(argparse.ArgumentParser):
-    """Answers a wrong option with one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells the defaults, where there are any."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False) or isinstance(action.default, tuple):
-            return action.help
-        return super()._get_help_string(action)
 
 
 def _paths(options: argparse.Namespace, suffixes: Set[str]) -> list[str]:

@@ -12,10 +12,10 @@ EXTRACTORS = ("i3d", "vggish")
 
 
 def load(name: str) -> ModuleType:
-    """The package of an extractor: `Config`, `add_options` and `weights_wanted`."""
+    """The package of an extractor: `Config`, `add_options`, `weights_wanted` and `MEDIA_SUFFIXES`."""
     return importlib.import_module(f"models.{name}")
 
 
 def load_extractor(name: str) -> Any:
-    """Its `Extractor` class: `Extractor(config, device).extract(path, frames_folder)` gives `Features`."""
+    """Its `Extractor` class: `Extractor(config, device).extract(path, frames_folder, reading)` gives `Features`."""
     return importlib.import_module(f"models.{name}.extract").Extractor

@@ -14,7 +14,9 @@ import pytest
 
 import main
 import models
+from models.job import Job
 from utils import video_list
+from utils.command_line import make_parser
 from utils.files import whole_file
 from utils.reading import Reading
 from utils.video_list import (
@@ -289,7 +291,8 @@ def test_files_that_are_named_one_by_one_are_not_looked_for(monkeypatch: pytest.
 def test_an_extractor_says_what_its_media_are(folder: Path, feature_type: str, files: list[str], is_list: bool) -> None:
     (folder / "notes.txt").write_text("sub\nsub/**\n")
     videos = ["--file_with_video_paths", "notes.txt"] if is_list else ["--video_paths", "sub", "./sub"]
-    options = main.make_parser().parse_args(["--feature_type", feature_type, *videos])
+    parser = make_parser({name: models.load(name) for name in models.EXTRACTORS})
+    options = parser.parse_args(["--feature_type", feature_type, *videos])
     assert main._paths(options, models.load(feature_type).MEDIA_SUFFIXES) == files
 
 
@@ -302,8 +305,8 @@ def test_a_suffix_is_what_a_name_in_lower_case_ends_with(suffix: str) -> None:
 
 
 def stems_of(paths: Sequence[str]) -> dict[str, str]:
-    """What the outputs of all videos are called after, as `main.Job` tells it."""
-    job = main.Job("i3d", None, Reading(), None, stems_of_namesakes(paths), num_threads=1)
+    """What the outputs of all videos are called after, as `Job` tells it."""
+    job = Job("i3d", None, Reading(), None, stems_of_namesakes(paths), num_threads=1)
     return {path: job.stem(path) for path in paths}
 
 
