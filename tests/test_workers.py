@@ -181,13 +181,28 @@ def test_a_worker_that_hangs_at_start_ends_the_run(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("start", "message"), [("refuse", "^the networks do not fit$"), ("bug", "unforeseen"), ("die", "SIGKILL")]
+    ("start", "message", "most_starts"),
+    [
+        ("refuse", "^the networks do not fit$", 1),
+        ("bug", "unforeseen", 1),
+        ("die", "SIGABRT", 3),
+        ("be killed", "SIGKILL", 10),
+    ],
 )
-def test_workers_that_cannot_start_end_the_run(tmp_path: Path, start: str, message: str) -> None:
+def test_workers_that_cannot_start_end_the_run(tmp_path: Path, start: str, message: str, most_starts: int) -> None:
     with pytest.raises(CannotStartError, match=message):
         list(run(Job(tmp_path, start), ["cpu", "cpu"], ["ok-1", "ok-2", "ok-3"]))
     wait_until(lambda: not any(map(is_running, worker_pids(tmp_path))))
-    assert len(worker_pids(tmp_path)) <= 6, "three a device"
+    assert len(worker_pids(tmp_path)) <= 2 * most_starts
+
+
+def test_where_workers_started_before_more_patience_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE_SECONDS", 2.0)
+    start = time.monotonic()
+    with pytest.raises(CannotStartError, match="SIGABRT"):
+        list(run(Job(tmp_path, "die once ready"), ["cpu"], ["die-1", "ok-2"]))
+    assert time.monotonic() - start > 2.0
+    assert len(worker_pids(tmp_path)) > 4
 
 
 PROGRAM = """

@@ -33,9 +33,16 @@ class Job:
             raise RuntimeError("an unforeseen thing")
         if self.start == "hang":
             time.sleep(1000)
-        if self.start == "die" or self.start == f"die on {device}":
+        if self.start in ("die", f"die on {device}"):
+            os.kill(os.getpid(), signal.SIGABRT)
+        if self.start == "be killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.start == "die once ready" and self._num_started() > 1:
+            os.kill(os.getpid(), signal.SIGABRT)
         return _Work(self.folder)
+
+    def _num_started(self) -> int:
+        return len(list(self.folder.glob("started *")))
 
 
 @dataclass(frozen=True)

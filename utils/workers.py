@@ -23,7 +23,9 @@ from multiprocessing.process import BaseProcess
 from typing import Literal, NamedTuple
 
 MAX_ATTEMPTS = 2  # at a video whose worker dies
-MAX_FAILED_STARTS = 3  # of workers on a device, in a row
+MAX_FAILED_STARTS = 3  # of workers on a device, in a row,
+MAX_KILLED_STARTS = 10  # or that many, where they were killed from outside,
+PATIENCE_SECONDS = 300.0  # or for that long, where workers did start before
 MAX_START_SECONDS = 600.0
 MIN_LIMIT_SECONDS = 600.0  # for a video, unless a limit is given,
 LIMIT_FACTOR = 10.0  # or that often its length, if that is more
@@ -167,6 +169,7 @@ class _Pool:
         self.workers: list[_Worker] = []
         self.attempts: Counter[str] = Counter()
         self.failed_starts: Counter[str] = Counter()
+        self.last_ready: dict[str, float] = {}
         self.is_winding_down = False
 
     def has_work(self) -> bool:
@@ -200,6 +203,10 @@ class _Pool:
         """Hand out no more, and say so once."""
         self.queue.clear()
         self.videos = None
+        for worker in self.workers:
+            if worker.state == "starting":
+                worker.process.terminate()
+                worker.enter("leaving", GRACE_SECONDS)
         if not self.is_winding_down:
             log.warning(message)
         self.is_winding_down = True
@@ -266,6 +273,7 @@ class _Pool:
             case _:
                 worker.enter("idle")
                 self.failed_starts[worker.device] = 0
+                self.last_ready[worker.device] = time.monotonic()
                 return message if isinstance(message, Row) else None
         return None
 
@@ -276,10 +284,18 @@ class _Pool:
             return self._retry(worker.path, f"the worker {worker.how_it_ended()}")
         if worker.state == "starting":
             self.failed_starts[worker.device] += 1
-            if self.failed_starts[worker.device] >= MAX_FAILED_STARTS:
+            if self._is_hopeless(worker):
                 message = f"workers on {worker.device} die at start: the last {worker.how_it_ended()}"
                 self._do_without(worker, CannotStartError(message))
         return None
+
+    def _is_hopeless(self, worker: _Worker) -> bool:
+        """Whether enough workers have died at their start on a device."""
+        was_killed = worker.process.exitcode == -signal.SIGKILL
+        if self.failed_starts[worker.device] < (MAX_KILLED_STARTS if was_killed else MAX_FAILED_STARTS):
+            return False
+        last_ready = self.last_ready.get(worker.device)
+        return last_ready is None or time.monotonic() - last_ready > PATIENCE_SECONDS
 
     def _retry(self, path: str, cause: str) -> Row | None:
         """Have a video tried once more whose worker died, or fail it."""
