@@ -1,6 +1,7 @@
 # make sample   sets up and extracts features of the two clips in sample/
 # make test     sets up and runs the tests
 # make lint     ruff (lint and format) and mypy
+# make benchmark  measures how fast each stage is, and all of it beside a plain version; some minutes
 # make lock     renews requirements.lock from pyproject.toml
 
 VENV := .venv
@@ -11,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: setup sample test test-fast lint lock clean
+.PHONY: setup sample test test-fast lint benchmark lock clean
 
 setup: $(INSTALLED)
 
@@ -35,6 +36,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+benchmark: $(INSTALLED)
+	$(BIN)/python benchmarks/pipeline.py
 
 lock: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

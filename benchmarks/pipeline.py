@@ -1,0 +1,338 @@
+"""How fast each stage is alone, and all of it from files to files, beside a plain version and what the device can do.
+
+python benchmarks/pipeline.py [--device cuda:0] [--quick]
+
+Prints a table and writes `benchmarks/latest.json`. Networks have random weights, whose arithmetic is the same.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+import av  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from benchmarks.plain import PlainExtractor  # noqa: E402
+from models import i3d, vggish  # noqa: E402
+from models.i3d import CROP_SIZE  # noqa: E402
+from models.i3d.extract import PIXELS_PER_BATCH  # noqa: E402
+from models.i3d.extract import Extractor as I3DExtractor  # noqa: E402
+from models.vggish import mel  # noqa: E402
+from models.vggish.extract import Extractor as VGGishExtractor  # noqa: E402
+from models.vggish.resample import resampled  # noqa: E402
+from utils.devices import compute_in_float32  # noqa: E402
+from utils.media import Sound, Video  # noqa: E402
+from utils.sinks import save_numpy  # noqa: E402
+
+LATEST = REPOSITORY / "benchmarks" / "latest.json"
+WIDTH, HEIGHT, FPS = 340, 256, 25
+SOUND_RATE_HZ = 44_100
+MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
+COPY_BYTES = 2**28
+# Multiply-adds counted as two, of one frame of 256 x 341 (see the counts of the layers).
+GFLOP_PER_FRAME = {"flow": 35.0, "I3D rgb": 3.5, "I3D flow": 3.2}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    stack_size: int
+    num_stacks: int
+    sound_seconds: int
+    stage_seconds: float
+
+    @property
+    def num_frames(self) -> int:
+        return self.stack_size * self.num_stacks + 1
+
+
+FULL = Size(stack_size=64, num_stacks=3, sound_seconds=300, stage_seconds=5.0)
+QUICK = Size(stack_size=9, num_stacks=1, sound_seconds=20, stage_seconds=0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
+    parser.add_argument("--output", type=Path, default=LATEST, help="the JSON file to write")
+    options = parser.parse_args()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    compute_in_float32()
+    figures = measure(torch.device(options.device), QUICK if options.quick else FULL)
+    options.output.write_text(json.dumps(figures, indent=2) + "\n")
+    print(table(figures))
+
+
+@torch.inference_mode()
+def measure(device: torch.device, size: Size) -> dict[str, object]:
+    """All figures, as they are written down."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_clip(folder / "clip.mp4", size)
+        peak = matrix_rate(device, size)
+        stages = dict(stages_of_i3d(device, size, folder)) | dict(stages_of_vggish(device, size, folder))
+        for stage, gflop in GFLOP_PER_FRAME.items():
+            stages[stage] |= {"gflop_per_s": stages[stage]["per_s"] * gflop}
+            stages[stage] |= {"of_matrix_rate": stages[stage]["gflop_per_s"] / peak}
+        return {
+            "date": datetime.date.today().isoformat(),
+            "command": " ".join(["python", *sys.argv]),
+            "device": device_name(device),
+            "torch": torch.__version__,
+            "precision": "float32",
+            "size": vars(size),
+            "matrix_gflop_per_s": peak,
+            "copy_gb_per_s": copy_rate(device, size),
+            "stages": stages,
+            "end_to_end": end_to_end(device, size, folder),
+        }
+
+
+def stages_of_i3d(device: torch.device, size: Size, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Frames a second of each stage alone."""
+    clip = str(folder / "clip.mp4")
+    yield "decode", rate(lambda: sum(1 for _ in decoded(clip)), device, size)
+    with Video(clip, HEIGHT) as video:
+        frames = list(video)
+    yield "decode and scale", rate(lambda: sum(1 for _ in scaled(clip)), device, size)
+    yield "transfer", rate(lambda: len([torch.from_numpy(frame).to(device) for frame in frames]), device, size)
+
+    extractor = I3DExtractor(i3d.Config(weights="random", stack_size=size.stack_size), str(device))
+    height, width = frames[0].shape[:2]
+    num_pairs: int = min(len(frames), max(1, PIXELS_PER_BATCH[device.type] // (height * width)))
+    batch = torch.stack([torch.from_numpy(frame).to(device).permute(2, 0, 1) for frame in frames[:num_pairs]])
+    before = extractor.pwc.pyramid(batch)
+
+    def flow() -> int:
+        """As in a running video: new pyramids for as many frames as pairs."""
+        extractor.pwc.flow(before, extractor.pwc.pyramid(batch), height, width)
+        return num_pairs
+
+    yield "flow", rate(flow, device, size)
+    for stream, channels in (("rgb", 3), ("flow", 2)):
+        stack = torch.randn(size.stack_size, channels, CROP_SIZE, CROP_SIZE, device=device)
+
+        def network(stream: str = stream, stack: Tensor = stack) -> int:
+            extractor._features(stream, stack)
+            return size.stack_size
+
+        yield f"I3D {stream}", rate(network, device, size)
+    features = extractor.extract(clip)
+    num_frames = size.stack_size * size.num_stacks
+
+    def save() -> int:
+        save_numpy(features, folder, "clip")
+        return num_frames
+
+    yield "save", rate(save, device, size)
+
+
+def stages_of_vggish(device: torch.device, size: Size, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Seconds of sound a second of each stage alone, and of all of it."""
+    path = str(folder / "sound.m4a")
+    write_sound(Path(path), size.sound_seconds)
+    with Sound(path) as sound:
+        blocks = [torch.from_numpy(block).to(device).float().mean(dim=1) / 2**15 for block in sound]
+    extractor = VGGishExtractor(vggish.Config(weights="random"), str(device))
+
+    def decode() -> int:
+        with Sound(path) as sound:
+            return sum(map(len, sound)) // sound.rate_hz
+
+    def waveform() -> int:
+        return sum(map(len, resampled(iter(blocks), SOUND_RATE_HZ))) // 16_000
+
+    at_16_khz = list(resampled(iter(blocks), SOUND_RATE_HZ))
+    patches = list(mel.patches(iter(at_16_khz), 32))
+
+    def network() -> int:
+        num_patches = sum(len(extractor.network(batch)) for batch in patches)
+        return round(num_patches * mel.PATCH_SECONDS)
+
+    def front_end() -> int:
+        return round(sum(map(len, mel.patches(iter(at_16_khz), 32))) * mel.PATCH_SECONDS)
+
+    def extract() -> int:
+        save_numpy(extractor.extract(path), folder, "sound")
+        return size.sound_seconds
+
+    for name, stage in {
+        "sound: decode": decode,
+        "sound: resample": waveform,
+        "sound: mel": front_end,
+        "sound: network": network,
+        "sound: end to end": extract,
+    }.items():
+        yield name, rate(stage, device, size)
+
+
+def end_to_end(device: torch.device, size: Size, folder: Path) -> dict[str, float]:
+    """Frames a second from a file on disk to files on disk, both streams, of ours and of the plain version."""
+    clip = folder / "clip.mp4"
+    ours = I3DExtractor(
+        i3d.Config(weights="random", stack_size=size.stack_size, step_size=size.stack_size, tail="drop"), str(device)
+    )
+    plain = PlainExtractor(size.stack_size, str(device))
+
+    def extract() -> int:
+        features = ours.extract(str(clip))
+        save_numpy(features, folder, "clip")
+        return len(features.spans) * size.stack_size
+
+    once = Size(size.stack_size, size.num_stacks, size.sound_seconds, stage_seconds=0.0)
+    frames_per_s = rate(extract, device, once)["per_s"]
+    plain_frames_per_s = rate(lambda: plain.extract(clip, folder), device, once)["per_s"]
+    return {
+        "frames_per_s": frames_per_s,
+        "plain_frames_per_s": plain_frames_per_s,
+        "ratio_to_plain": frames_per_s / plain_frames_per_s,
+        "largest_difference": largest_difference(folder),
+    }
+
+
+def largest_difference(folder: Path) -> float:
+    """Between our features and the plain version's, relative to the largest feature of a stream."""
+    differences = []
+    for stream in ("rgb", "flow"):
+        ours, plain = np.load(folder / f"clip_{stream}.npy"), np.load(folder / f"{stream}.npy")
+        differences.append(float(np.abs(ours - plain).max() / np.abs(plain).max()))
+    return max(differences)
+
+
+def rate(stage: Callable[[], int], device: torch.device, size: Size) -> dict[str, float]:
+    """How many of what it counts a stage does in a second, over at least some seconds, after once to warm up.
+
+    What takes long is done but once on a CPU, which has little to warm up.
+    """
+    if size.stage_seconds or device.type == "cuda":
+        stage()
+        _synchronize(device)
+    number, start = 0, time.perf_counter()
+    while number == 0 or time.perf_counter() - start < size.stage_seconds:
+        number += stage()
+        _synchronize(device)
+    return {"per_s": number / (time.perf_counter() - start)}
+
+
+def matrix_rate(device: torch.device, size: Size) -> float:
+    """GFLOP/s of a float32 matrix product."""
+    side = MATRIX_SIZE[device.type]
+    matrix = torch.randn(side, side, device=device)
+
+    def product() -> int:
+        matrix @ matrix
+        return 1
+
+    return rate(product, device, size)["per_s"] * 2 * side**3 / 1e9
+
+
+def copy_rate(device: torch.device, size: Size) -> float:
+    """GB/s that are read and written by a copy within the device's memory."""
+    source = torch.empty(COPY_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+
+    def copy() -> int:
+        target.copy_(source)
+        return 1
+
+    return rate(copy, device, size)["per_s"] * 2 * COPY_BYTES / 1e9
+
+
+def decoded(path: str) -> Iterable[av.VideoFrame]:
+    """Frames as they come out of the decoder."""
+    with av.open(path) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        yield from container.decode(video=0)
+
+
+def scaled(path: str) -> Iterable[object]:
+    """Frames as the program uses them."""
+    with Video(path, HEIGHT) as video:
+        yield from video
+
+
+def write_clip(path: Path, size: Size) -> None:
+    """A texture that drifts and a disc that crosses it, H.264."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for t in range(size.num_frames):
+            texture = np.sin((x + 2.5 * t) / 7) * np.cos((y - 1.2 * t) / 11) + np.sin((x + y + t) / 23)
+            disc = np.hypot(x - (60 + 9 * t) % WIDTH, y - 128) < 30
+            frame = np.clip(128 + 45 * np.where(disc, 1.5, texture), 0, 255).astype(np.uint8)
+            picture = av.VideoFrame.from_ndarray(np.repeat(frame[..., None], 3, axis=2), format="rgb24")
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+
+
+def write_sound(path: Path, seconds: int) -> None:
+    """Noise that swells, stereo AAC."""
+    generator = np.random.default_rng(0)
+    with av.open(str(path), "w") as output:
+        track = output.add_stream("aac", rate=SOUND_RATE_HZ, layout="stereo")
+        for second in range(seconds):
+            noise = generator.standard_normal((2, SOUND_RATE_HZ), np.float32) * (0.02 + 0.01 * (second % 5))
+            sound = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
+            sound.sample_rate, sound.time_base = SOUND_RATE_HZ, Fraction(1, SOUND_RATE_HZ)
+            sound.pts = second * SOUND_RATE_HZ
+            output.mux(track.encode(sound))
+        output.mux(track.encode(None))
+
+
+def table(figures: dict[str, object]) -> str:
+    """The figures for people to read."""
+    stages, whole = figures["stages"], figures["end_to_end"]
+    assert isinstance(stages, dict)
+    assert isinstance(whole, dict)
+    lines = [
+        f"{figures['device']}, torch {figures['torch']}, {figures['precision']}",
+        f"matrix product {figures['matrix_gflop_per_s']:.0f} GFLOP/s, copies {figures['copy_gb_per_s']:.1f} GB/s",
+        f"{'stage':<20}{'frames/s':>12}{'GFLOP/s':>10}{'of matrix rate':>16}",
+    ]
+    for name, stage in stages.items():
+        line = f"{name:<20}{stage['per_s']:>12.1f}"
+        if "gflop_per_s" in stage:
+            line += f"{stage['gflop_per_s']:>10.0f}{stage['of_matrix_rate']:>16.2f}"
+        lines.append(line + ("  seconds of sound/s" if name.startswith("sound") else ""))
+    lines.append(
+        f"end to end {whole['frames_per_s']:.2f} frames/s, plain {whole['plain_frames_per_s']:.2f}: "
+        f"ratio {whole['ratio_to_plain']:.2f}, largest difference {whole['largest_difference']:.1e}"
+    )
+    return "\n".join(lines)
+
+
+def device_name(device: torch.device) -> str:
+    """What it calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return f"{torch.get_num_threads()} cores of {model}"
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()
