@@ -112,7 +112,7 @@ def i3d(network: I3D, x: Tensor) -> Tensor:
         if name == "classifier":
             break
         x = _layer(layer, x)
-    return F.avg_pool3d(x, (2, 7, 7), stride=1).mean(dim=(2, 3, 4))
+    return F.avg_pool3d(x, (min(2, x.shape[2]), 7, 7), stride=1).mean(dim=(2, 3, 4))
 
 
 def _layer(layer: nn.Module, x: Tensor) -> Tensor:
