@@ -184,7 +184,7 @@ def _how_to_retry(job: Job, options: argparse.Namespace) -> str:
     if job.output is None:
         return "To try the failed videos again, name them in --video_paths"
     again = [argument for argument in options.arguments if argument not in ("--overwrite", "--skip_failed")]
-    command = shlex.join([sys.executable, sys.argv[0], *again])
+    command = shlex.join([sys.executable, os.path.relpath(__file__), *again])
     return "To try the failed videos again: " + (command if len(command) <= LONGEST_COMMAND else "the same command")
 
 

@@ -6,12 +6,13 @@ sort out what is to be done; what seems to be done is looked into while the work
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils import sinks, status
-from utils.files import locked, saving, sweep, whole_file
+from utils.files import locked, saving, sweep
 from utils.settings import Settings, SettingsError, differences, record, recorded, since
 from utils.workers import Row
 
@@ -69,8 +70,6 @@ def prepare(
     With `overwrite` nothing that is there counts as done. Raises SettingsError where features of these videos were
     made otherwise, and SaveError.
     """
-    with saving(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     probe(folder)
     sweep(folder)
     with locked(folder):
@@ -88,11 +87,13 @@ def prepare(
 
 
 def probe(folder: Path) -> None:
-    """Raise SaveError where nothing can be written to a folder."""
-    path = folder / ".probe"
-    with whole_file(path) as file:
-        file.write(bytes(PROBE_BYTES))
-    path.unlink(missing_ok=True)
+    """Make a folder and see that it can be written to. Raises SaveError."""
+    with saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def sort_out(
