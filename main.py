@@ -151,16 +151,16 @@ def with_output(
 
 
 def _logged(rows: Iterator["Row"], job: Job) -> Iterator["Row"]:
-    """The rows, each also written to the log in the output folder, if there is one. Raises SaveError."""
+    """The rows, each then written to the log in the output folder, if there is one. Raises SaveError."""
     from utils.status import StatusLog
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(rows))  # type: ignore[type-var]
         add = stack.enter_context(StatusLog(job.output.folder, job.feature_type)).add if job.output else None
         for row in rows:
+            yield row  # which is counted also where there is no room for the log
             if add is not None:
                 add(row)
-            yield row
 
 
 @contextlib.contextmanager
