@@ -1,8 +1,8 @@
 """Watching processes."""
 
-import os
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -22,20 +22,25 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 def workers_of(program: int) -> list[int]:
     """The worker processes of a running program."""
-    workers = []
+    workers = [pid for pid, _, parent, _ in _processes() if parent == program]
+    return [pid for pid in workers if b"spawn_main" in _command(pid)]
+
+
+def running_in(group: int) -> list[int]:
+    """The processes of a group, but for those that have ended and that nobody has asked about yet."""
+    return [pid for pid, state, _, its_group in _processes() if its_group == group and state != "Z"]
+
+
+def _processes() -> Iterator[tuple[int, str, int, int]]:
+    """Of each process its number, state, parent and group."""
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if parent == program and b"spawn_main" in (process / "cmdline").read_bytes():
-                workers.append(int(process.name))
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
-            continue
-    return workers
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            state, parent, group = (process / "stat").read_text().rsplit(")", 1)[1].split()[:3]
+            yield int(process.name), state, int(parent), int(group)
 
 
-def group_exists(group: int) -> bool:
+def _command(pid: int) -> bytes:
     try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""

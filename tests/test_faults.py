@@ -31,10 +31,10 @@ import numpy as np
 import pytest
 import torch
 
-import main
+from models.job import Job, Work
 from tests.clips import Frame, remuxed, set_display_matrix, skip_frames, write_clip
 from tests.oracles import REPOSITORY, Array
-from tests.processes import group_exists, is_running, wait_until, workers_of
+from tests.processes import is_running, running_in, wait_until, workers_of
 from tests.sounds import Sound, chord, write_sound, write_wav
 from tests.sounds import noise as white_noise
 from utils import workers
@@ -47,7 +47,7 @@ VGGISH: list[object] = ["--feature_type", "vggish", "--weights", "random", "--de
 NUM_FRAMES = 10  # of which I3D makes one feature of a stack of 9
 RATE_HZ = 16_000
 STRANGE_NAMES = ["two  blanks", 'it\'s "q"', "new\nline", "co:lon", "%03d", "-i", "back\\slash", "\udcff\udcfe"]
-TEMPORARY = re.compile(r"\..*\.part|\.probe")
+TEMPORARY = re.compile(r"\..*\.part|tmp.*")
 
 CUT_VIDEOS, CUT_SOUNDS = ("mkv", "ts", "flv", "avi", "webm", "gif"), ("wav", "mp3", "ogg", "avi", "webm")
 OVERWRITTEN_VIDEOS, OVERWRITTEN_SOUNDS = ("mp4", "mkv", "flv"), ("flac", "mp3", "m4a")
@@ -99,7 +99,7 @@ def launch(command: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
 def ended(process: "subprocess.Popen[str]", output: Path | None = None, num_rows_before: int = 0) -> Run:
     """Waits until a program ends, and sees that it leaves no process and no temporary file."""
     stdout, stderr = process.communicate(timeout=300)
-    wait_until(lambda: not group_exists(process.pid), seconds=10)
+    wait_until(lambda: not running_in(process.pid), seconds=10)
     assert "Traceback" not in stderr
     if output is None:
         return Run(process.returncode, stdout, stderr, None, [], {})
@@ -775,19 +775,20 @@ def test_row_22_a_video_whose_worker_is_killed_is_tried_once_more(tmp_path: Path
     assert run.files.keys() == {"killed once_vggish.npy", "0_vggish.npy"}
 
 
-def test_row_23_workers_that_die_at_start_end_the_run_at_the_third(tmp_path: Path) -> None:
-    process = start(*VGGISH, "--video_paths", *write_sounds(tmp_path, 2), *saving(tmp_path / "output"))
-    killed: set[int] = set()
+def test_row_23_workers_that_crash_at_start_end_the_run_at_the_third(tmp_path: Path) -> None:
+    command = [*VGGISH, "--video_paths", *write_sounds(tmp_path, 2), *saving(tmp_path / "output")]
+    process = start(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+    crashed: set[int] = set()
     while process.poll() is None:
         for worker in workers_of(process.pid):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-                killed.add(worker)
+                os.kill(worker, signal.SIGSEGV)
+                crashed.add(worker)
         time.sleep(0.02)
     run = ended(process, tmp_path / "output")
     assert run.status == 3
-    assert "cannot start: workers on cpu die at start: the last was killed by SIGKILL" in run.stderr
-    assert len(killed) == 3
+    assert "cannot start: workers on cpu die at start: the last was killed by SIGSEGV" in run.stderr
+    assert len(crashed) == 3
     assert run.rows == []
 
 
@@ -809,8 +810,8 @@ class Hungry:
         return "features"
 
 
-def start_hungry(device: str) -> main.Work:
-    return main.Work(main.Job("vggish", None, Reading(), None, {}, 1), Hungry())
+def start_hungry(device: str) -> Work:
+    return Work(Job("vggish", None, Reading(), None, {}, 1), Hungry())
 
 
 def test_row_24_a_batch_that_memory_does_not_suffice_for_is_halved_once() -> None:
@@ -894,18 +895,22 @@ def test_row_28_a_second_run_does_what_is_not_done_in_the_same_way(large: dict[s
 
 @pytest.mark.slow
 def test_row_28_after_kills_at_any_moment_the_files_are_those_of_one_clean_run(tmp_path: Path) -> None:
-    """Two programs at a time, killed by twos and threes while they start, and while they work."""
+    """Two programs at a time, killed while they start and while they work."""
     command = [*VGGISH, "--video_paths", *write_sounds(tmp_path, 96, 1.0)]
     clean = run(*command, output=tmp_path / "clean")
     output = tmp_path / "output"
     killed: list[int] = []
 
+    def num_saved() -> int:
+        return len(list(output.glob("*.npy")))
+
     def kill_ten(chance: random.Random) -> None:
         for number in range(10):
+            before = num_saved()
             process = start(*command, *saving(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if number % 3:
-                wait_until(lambda: bool(temporaries(output)) or process.poll() is not None, 60)  # noqa: B023
-            time.sleep(chance.uniform(0, 1))
+                wait_until(lambda: num_saved() > before or process.poll() is not None, 60)  # noqa: B023
+            time.sleep(chance.uniform(0, 0.3 if number % 3 else 3))
             process.kill()
             if process.wait() == -signal.SIGKILL:
                 killed.append(process.pid)
@@ -916,7 +921,7 @@ def test_row_28_after_kills_at_any_moment_the_files_are_those_of_one_clean_run(t
     for lane in lanes:
         lane.join()
     assert len(killed) == 20
-    wait_until(lambda: not any(map(group_exists, killed)), seconds=10)
+    wait_until(lambda: not any(map(running_in, killed)), seconds=10)
     last = run(*command, output=output)
     assert last.status == 0
     assert last.files == clean.files
@@ -1030,7 +1035,7 @@ def test_row_35_when_nobody_reads_on_the_work_goes_on(tmp_path: Path) -> None:
     assert process.wait(timeout=60) == 0
     assert "4 done (8.0 s of video), 0 skipped, 0 failed" in said
     assert "Broken" not in said
-    wait_until(lambda: not group_exists(process.pid), seconds=10)
+    wait_until(lambda: not running_in(process.pid), seconds=10)
 
 
 # What else a user meets
