@@ -1,7 +1,7 @@
-"""What can go wrong, and what the program does then: all through the program, as a user runs it.
+"""What can go wrong, and what the program does then, as a user sees it: docs/faults.md.
 
-The rows are those of docs/faults.md. For most of them there is one large run of each feature type, over a folder of
-good, odd and damaged files, and one of the good files alone.
+The rows are the 35 of the list of faults that the program was made against. For most of them there is one large run
+of each feature type, over a folder of good, odd and damaged files, and one of some good files alone.
 """
 
 import contextlib
@@ -732,7 +732,7 @@ def test_row_21_an_output_folder_that_cannot_be_written_to_is_told_at_the_start(
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """A small disk at a folder, full but for nothing; skips the test where none can be made."""
+    """A small disk at a folder, and full; skips the test where none can be made."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no right to mount a small disk")
@@ -793,7 +793,7 @@ def test_row_23_workers_that_crash_at_start_end_the_run_at_the_third(tmp_path: P
 
 
 class Hungry:
-    """An extractor that no batch is small enough for, or none but those of a number of patches."""
+    """An extractor whose memory suffices for batches of that size only, or for none."""
 
     def __init__(self, enough: int = 0) -> None:
         self.enough = enough
@@ -841,7 +841,7 @@ def test_row_25_a_video_that_takes_too_long_fails_and_quiet_says_no_more_than_th
     assert quiet.files == {}
     assert quiet.stdout == ""
     failure, *warnings = sorted(quiet.stderr.splitlines(), key=lambda line: "WARNING" in line)
-    assert failure == f"failed (timeout): {long_sound}: not done after 0 s (--timeout_per_video)"
+    assert failure.startswith(f"failed (timeout): {long_sound}: not done after 0")
     assert len(warnings) == 2
     assert all("UNTRAINED" in warning for warning in warnings)
 
