@@ -184,8 +184,17 @@ def _how_to_retry(job: Job, options: argparse.Namespace) -> str:
     if job.output is None:
         return "To try the failed videos again, name them in --video_paths"
     again = [argument for argument in options.arguments if argument not in ("--overwrite", "--skip_failed")]
-    command = shlex.join([sys.executable, os.path.relpath(__file__), *again])
+    command = " ".join(map(_quoted, [sys.executable, os.path.relpath(__file__), *again]))
     return "To try the failed videos again: " + (command if len(command) <= LONGEST_COMMAND else "the same command")
+
+
+def _quoted(argument: str) -> str:
+    """As shells read it; what cannot be printed, as bash reads it."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+    is_plain = [c.isascii() and c.isprintable() and c not in "\\'" for c in argument]
+    codes = ["".join(f"\\x{byte:02x}" for byte in os.fsencode(c)) for c in argument]
+    return "$'" + "".join(c if plain else code for c, plain, code in zip(argument, is_plain, codes, strict=True)) + "'"
 
 
 def _paths(options: argparse.Namespace, suffixes: Set[str]) -> list[str]:

@@ -316,7 +316,7 @@ class _Pool:
                 worker.path,
                 "failed",
                 "timeout",
-                f"{worker.path}: not done after {worker.limit_seconds:.0f} s (--timeout_per_video)",
+                f"{worker.path}: not done after {worker.limit_seconds:g} s (--timeout_per_video)",
             )
         if worker.state == "starting":
             message = f"the worker on {worker.device} was not ready after {MAX_START_SECONDS:.0f} s"
