@@ -12,6 +12,7 @@ from typing import BinaryIO
 SLACK_BYTES = 8  # that writers are wrong by, as where they leave out padding
 UNKNOWN_RIFF_SIZE = 0x7FFFF000  # and more: written by programs that could not seek back
 LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
+OGG_LAST = 4  # a flag of a page
 LARGEST_PACK = 2**17
 TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where in them the sync byte is
 TS_SYNC = b"\x47"
@@ -50,6 +51,12 @@ def is_element(path: str, place: int) -> bool:
     return len(around) <= SLACK_BYTES or any(element in around for element in BETWEEN_BLOCKS)
 
 
+def sound_end(path: str) -> int | None:
+    """The place where the sound of an MP3 file ends, before whatever was put behind it, if the file tells it."""
+    with open(path, "rb") as file:
+        return _mp3_end(file)
+
+
 def _matroska(file: BinaryIO, size: int) -> bool:
     if file.read(4) != EBML:
         return False
@@ -73,8 +80,21 @@ def _ebml_size(file: BinaryIO) -> int | None:
     return None if value == (1 << 7 * (num_more + 1)) - 1 else value
 
 
-def _riff(file: BinaryIO, size: int) -> bool:
-    """AVI and WAV; there are several RIFF chunks in a large AVI file."""
+def _wav(file: BinaryIO, size: int) -> bool:
+    """The chunk that holds the samples tells their size, unless they were written to a pipe."""
+    header = file.read(12)
+    if header[:4] != b"RIFF":  # as RF64, which tells its sizes elsewhere
+        return False
+    while len(header := file.read(8)) == 8:
+        kind, length = header[:4], int.from_bytes(header[4:], "little")
+        if kind == b"data":
+            return length < UNKNOWN_RIFF_SIZE and file.tell() + length > size + SLACK_BYTES
+        file.seek(length + length % 2, os.SEEK_CUR)
+    return True
+
+
+def _avi(file: BinaryIO, size: int) -> bool:
+    """RIFF chunks, of which there are several in a large file."""
     place = 0
     while True:
         file.seek(place)
@@ -115,7 +135,7 @@ def _gif(file: BinaryIO, size: int) -> bool:
             if length == b"\0":
                 break
             file.seek(length[0], os.SEEK_CUR)
-    return kind != b";"
+    return kind != b";" and not (kind == b"" and file.tell() == size)  # some writers leave out the trailer
 
 
 def _color_table(flags: bytes) -> int:
@@ -124,14 +144,15 @@ def _color_table(flags: bytes) -> int:
 
 
 def _ogg(file: BinaryIO, size: int) -> bool:
-    """The last page ends where the file ends."""
+    """The last page ends where the file ends, or says that it is the last one, whatever follows it."""
     file.seek(max(0, size - 2 * LARGEST_OGG_PAGE))
     end = file.read()
     start = end.rfind(b"OggS\0")
     if start < 0 or len(end) < start + 27:
         return True
     lengths = end[start + 27 : start + 27 + end[start + 26]]
-    return start + 27 + end[start + 26] + sum(lengths) != len(end)
+    place = start + 27 + end[start + 26] + sum(lengths)
+    return place > len(end) or (place < len(end) and not end[start + 5] & OGG_LAST)
 
 
 def _mpegts(file: BinaryIO, size: int) -> bool:
@@ -143,7 +164,12 @@ def _mpegts(file: BinaryIO, size: int) -> bool:
 
 
 def _mp3(file: BinaryIO, size: int) -> bool:
-    """The Xing tag, in the first frame after an ID3 tag, tells the number of bytes from that frame on."""
+    end = _mp3_end(file)
+    return end is not None and end > size + SLACK_BYTES
+
+
+def _mp3_end(file: BinaryIO) -> int | None:
+    """Where sound ends: the Xing tag, in the first frame after an ID3 tag, tells the size from that frame on."""
     start = 0
     header = file.read(10)
     if header[:3] == b"ID3" and len(header) == 10:
@@ -152,12 +178,12 @@ def _mp3(file: BinaryIO, size: int) -> bool:
     frame = file.read(256)
     tag = max(frame.find(b"Xing"), frame.find(b"Info"))
     if tag < 0 or len(frame) < tag + 16:
-        return False
+        return None
     flags = frame[tag + 7]
     if not flags & 2:
-        return False
+        return None
     place = tag + (12 if flags & 1 else 8)
-    return start + int.from_bytes(frame[place : place + 4], "big") > size + SLACK_BYTES
+    return start + int.from_bytes(frame[place : place + 4], "big")
 
 
 def _flv(file: BinaryIO, size: int) -> bool:
@@ -182,13 +208,13 @@ def _mpeg(file: BinaryIO, size: int) -> bool:
     )
     while end[place : place + 3] == b"\0\0\1" and end[place + 3 : place + 4] != b"\xb9":
         place += 6 + int.from_bytes(end[place + 4 : place + 6], "big")
-    return place > len(end) or 0 < len(end) - place < 4
+    return place > len(end) or b"\0\0\1".startswith(end[place:] or b"whole")
 
 
 _CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
     "matroska,webm": _matroska,
-    "avi": _riff,
-    "wav": _riff,
+    "avi": _avi,
+    "wav": _wav,
     "mov,mp4,m4a,3gp,3g2,mj2": _mp4,
     "gif": _gif,
     "ogg": _ogg,

@@ -9,13 +9,14 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
 import av
 from av.stream import Disposition
 
-from utils.completeness import is_cut_off, is_element
+from utils.completeness import is_cut_off, is_element, sound_end
 from utils.reading import Reading
 
 DecodeErrors = (av.FFmpegError, OSError, ValueError)
@@ -33,8 +34,18 @@ FORMATS = (
 LENGTHS = {"flac": 0.01, "aiff": 0.01, "au": 0.01, "w64": 0.01, "caf": 0.01, "ogg": 0.1}
 # Those whose packets lie one behind the other, so that bytes between them are garbage that FFmpeg skipped, silently.
 CONTIGUOUS = ("matroska,webm", "flv", "gif", "mp3", "aac", "ac3", "eac3", "flac")
+MAX_GAP_SECONDS = 3600  # that a frame is believed to be shown, or silence to last,
+MIN_GAP_SECONDS = 60  # and that it always is
+MIN_BYTES_PER_SECOND = 4  # of a file with such gaps
 LARGEST_LAG = 0.75  # frames that the last one decoded is behind the last one stored; a packet can hold half a frame
 LARGEST_OVERHEAD = 1024  # bytes between two packets
+BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, and left, and whose clock may start anew
+# Raw streams of sound, in which all that is no sound comes as a packet: the tags that there can be, and how a packet
+# of sound begins; and how much else is let pass at their end.
+RAW_SOUND = ("mp3", "aac")
+TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+SYNC = b"\xff"
+LARGEST_TRAILER_SECONDS, LARGEST_TRAILER = 0.05, 16  # bytes
 
 
 class MediaError(Exception):
@@ -71,6 +82,15 @@ class Container:
     def close(self) -> None:
         self.av.close()
 
+    def can_last(self, gap_seconds: Fraction, end_seconds: Fraction) -> bool:
+        """Whether nothing can come for so long, up to a time since the begin, as in a slide show; else that time is
+        damaged, and a short file would become an endless one.
+        """
+        if gap_seconds <= MIN_GAP_SECONDS:
+            return True
+        is_within = self.seconds is None or end_seconds <= self.seconds + MIN_GAP_SECONDS
+        return is_within and gap_seconds <= min(MAX_GAP_SECONDS, self.av.size / MIN_BYTES_PER_SECOND)
+
     def video(self) -> av.VideoStream | None:
         """The first video stream that is no cover picture."""
         streams = (s for s in self.av.streams.video if not s.disposition & Disposition.attached_pic)
@@ -89,6 +109,8 @@ class Decoder:
         self.end_seconds: float | None = None
         self._container = container
         self._stream = stream
+        if stream.codec_context is None:
+            raise MediaError("unreadable", f"{container.path}: its {stream.type} is coded in a way that is not known")
         if isinstance(stream, av.VideoStream):
             self._check_size(stream)
             stream.codec_context.options = {"max_pixels": str(container.reading.max_pixels)}
@@ -100,10 +122,12 @@ class Decoder:
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
         packets, frames = _Seen(), _Seen()
+        has_begun = False
         for packet in chain(self._packets(), [None]):
             if packet is not None:
                 packets.see(packet.pts, packet.size, not packet.is_discard)
-            for frame in self._decoded(packet, is_first=not frames.number):
+                has_begun = has_begun or (packet.is_keyframe and (packets.number > 1 or not self._may_begin_amid()))
+            for frame in self._decoded(packet, has_begun):
                 frames.see(frame.pts)
                 yield frame
                 self.end_seconds = _end_seconds(frame)
@@ -133,7 +157,8 @@ class Decoder:
             except IndexError:  # PyAV, at the end of a file in which a stream appeared that was not there before
                 break
             except DecodeErrors as error:
-                self.lose("corrupt", f"reading stopped: {cause(error)}")
+                if name not in RAW_SOUND or container.av.size - end > LARGEST_TRAILER:
+                    self.lose("corrupt", f"reading stopped: {cause(error)}")
                 break
             if packet is None or (not packet.size and packet.dts is None):  # the latter says that the file has ended
                 break
@@ -144,32 +169,54 @@ class Decoder:
                 end += packet.size
             is_ours = packet.stream_index == self._stream.index
             # In a transport stream that flag may tell of no more than two recordings in one file.
-            if packet.is_corrupt and name != "mpegts" and (is_ours or name in CONTIGUOUS):
+            # In WAV it says that the last one is not full.
+            if packet.is_corrupt and name not in ("mpegts", "wav") and (is_ours or name in CONTIGUOUS):
                 self.lose("corrupt", "part of it is missing or unreadable")
             if packet.size and is_ours:
                 yield packet
-        if name in ("matroska,webm", "gif"):  # others may have tags at their end
+        if name in ("matroska,webm", "gif", "flv"):  # others may have tags at their end
             self._check_gap(end, container.av.size)
 
-    def _decoded(self, packet: "av.Packet[Any] | None", is_first: bool) -> Iterator[av.VideoFrame | av.AudioFrame]:
-        """The frames that a packet completes; those that are still held back where it is none."""
+    def _decoded(self, packet: "av.Packet[Any] | None", has_begun: bool) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        """The frames that a packet completes; those that are still held back where it is none.
+
+        A recording may begin amid frames that build on ones before it, or amid a packet. No player shows those.
+        """
         try:
             frames = self._stream.decode(packet)
         except av.error.EOFError:
             return
         except DecodeErrors as error:
-            if is_first and isinstance(error, av.ArgumentError) and self._has_no_size():
+            if isinstance(error, av.ArgumentError) and self._has_no_size():
                 limit = self._container.reading.max_pixels
                 raise MediaError(
                     "too_large",
                     f"{self._container.path}: its frames have no size, or one over {limit} pixels (--max_pixels)",
                 ) from error
-            self.lose("corrupt", f"part of it cannot be decoded: {cause(error)}")
+            if has_begun and not (packet and self._is_beside_sound(packet)):
+                self.lose("corrupt", f"part of it cannot be decoded: {cause(error)}")
             return
         for frame in frames:
             if frame.is_corrupt:
                 self.lose("corrupt", "a frame of it is damaged")
             yield frame
+
+    def _may_begin_amid(self) -> bool:
+        """Whether the first packet may be the rest of one."""
+        return not isinstance(self._stream, av.VideoStream) and self._container.av.format.name in BROADCAST
+
+    def _is_beside_sound(self, packet: "av.Packet[Any]") -> bool:
+        """Whether a packet that is no sound is a tag, or was put behind the sound."""
+        container = self._container
+        data = bytes(packet)
+        if container.av.format.name not in RAW_SOUND or packet.pos is None or data.startswith(SYNC):
+            return False
+        end = sound_end(container.path)
+        if data.startswith(TAGS) or (end is not None and packet.pos >= end):
+            return True
+        size = container.av.size
+        is_last = packet.pos + packet.size >= size - LARGEST_OVERHEAD
+        return is_last and packet.size * (container.seconds or 0) <= LARGEST_TRAILER_SECONDS * size
 
     def _has_no_size(self) -> bool:
         return isinstance(self._stream, av.VideoStream) and not self._stream.width
