@@ -9,6 +9,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from itertools import chain
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from utils.completeness import is_cut_off, is_element, sound_end
+from utils.completeness import is_cut_off
 from utils.reading import Reading
+from utils.watches import LARGEST_OVERHEAD, Watch, watch_of
 
 DecodeErrors = (av.FFmpegError, OSError, ValueError)
 
@@ -32,20 +34,12 @@ FORMATS = (
 )
 # Those that write down the length of a sound, and to how many seconds.
 LENGTHS = {"flac": 0.01, "aiff": 0.01, "au": 0.01, "w64": 0.01, "caf": 0.01, "ogg": 0.1}
-# Those whose packets lie one behind the other, so that bytes between them are garbage that FFmpeg skipped, silently.
-CONTIGUOUS = ("matroska,webm", "flv", "gif", "mp3", "aac", "ac3", "eac3", "flac")
 MAX_GAP_SECONDS = 3600  # that a frame is believed to be shown, or silence to last,
 MIN_GAP_SECONDS = 60  # and that it always is
 MIN_BYTES_PER_SECOND = 4  # of a file with such gaps
 LARGEST_LAG = 0.75  # frames that the last one decoded is behind the last one stored; a packet can hold half a frame
-LARGEST_OVERHEAD = 1024  # bytes between two packets
-BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, and left, and whose clock may start anew
-# Raw streams of sound, in which all that is no sound comes as a packet: the tags that there can be, and how a packet
-# of sound begins; and how much else is let pass at their end.
-RAW_SOUND = ("mp3", "aac")
-TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
-SYNC = b"\xff"
-LARGEST_TRAILER_SECONDS, LARGEST_TRAILER = 0.05, 16  # bytes
+BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, and whose clock may start anew
+MAX_SHREDS = 8  # packets of sound that the rest of the one that such a recording begins amid is taken for
 
 
 class MediaError(Exception):
@@ -106,7 +100,7 @@ class Decoder:
 
     def __init__(self, container: Container, stream: av.VideoStream | av.AudioStream) -> None:
         self.losses: Counter[str] = Counter()
-        self.end_seconds: float | None = None
+        self._end_seconds = 0.0
         self._container = container
         self._stream = stream
         if stream.codec_context is None:
@@ -121,16 +115,18 @@ class Decoder:
             container.reading.opened(container.seconds)
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        container = self._container
         packets, frames = _Seen(), _Seen()
         has_begun = False
-        for packet in chain(self._packets(), [None]):
-            if packet is not None:
-                packets.see(packet.pts, packet.size, not packet.is_discard)
-                has_begun = has_begun or (packet.is_keyframe and (packets.number > 1 or not self._may_begin_amid()))
-            for frame in self._decoded(packet, has_begun):
-                frames.see(frame.pts)
-                yield frame
-                self.end_seconds = _end_seconds(frame)
+        with closing(watch_of(container.path, container.av, self._stream.index, self.lose)) as watch:
+            for packet in chain(self._packets(watch), [None]):
+                if packet is not None:
+                    packets.see(packet.pts, packet.size, not packet.is_discard)
+                    has_begun = has_begun or not self._may_precede(packet, packets.number)
+                for frame in self._decoded(packet, watch, has_begun):
+                    frames.see(frame.pts)
+                    yield frame
+                    self._end_seconds = _end_seconds(frame, self._end_seconds)
         self._check_end(packets, frames)
 
     def lose(self, reason: str, what: str) -> None:
@@ -145,39 +141,33 @@ class Decoder:
         """What was lost, for people to read; empty when nothing was."""
         return "; ".join(what if number == 1 else f"{what} ({number} times)" for what, number in self.losses.items())
 
-    def _packets(self) -> Iterator["av.Packet[Any]"]:
+    def _packets(self, watch: Watch) -> Iterator["av.Packet[Any]"]:
         """The packets of the stream."""
-        container = self._container
-        name = container.av.format.name
-        start, end = -1, 0  # of the packet before, in bytes
-        packets = container.av.demux()
+        for packet in self._all_packets(watch):
+            watch.see(packet)
+            if packet.size and packet.stream_index == self._stream.index:
+                yield packet
+        watch.end()
+
+    def _all_packets(self, watch: Watch) -> Iterator["av.Packet[Any]"]:
+        """The packets of all streams."""
+        packets = self._container.av.demux()
         while True:
             try:
                 packet = next(packets, None)
             except IndexError:  # PyAV, at the end of a file in which a stream appeared that was not there before
-                break
+                return
             except DecodeErrors as error:
-                if name not in RAW_SOUND or container.av.size - end > LARGEST_TRAILER:
+                if not watch.may_stop():
                     self.lose("corrupt", f"reading stopped: {cause(error)}")
-                break
+                return
             if packet is None or (not packet.size and packet.dts is None):  # the latter says that the file has ended
-                break
-            if name in CONTIGUOUS and packet.pos is not None:
-                if packet.pos != start:  # the same of packets that are laced into one of Matroska's blocks
-                    self._check_gap(end, packet.pos)
-                    start = end = packet.pos
-                end += packet.size
-            is_ours = packet.stream_index == self._stream.index
-            # In a transport stream that flag may tell of no more than two recordings in one file.
-            # In WAV it says that the last one is not full.
-            if packet.is_corrupt and name not in ("mpegts", "wav") and (is_ours or name in CONTIGUOUS):
-                self.lose("corrupt", "part of it is missing or unreadable")
-            if packet.size and is_ours:
-                yield packet
-        if name in ("matroska,webm", "gif", "flv"):  # others may have tags at their end
-            self._check_gap(end, container.av.size)
+                return
+            yield packet
 
-    def _decoded(self, packet: "av.Packet[Any] | None", has_begun: bool) -> Iterator[av.VideoFrame | av.AudioFrame]:
+    def _decoded(
+        self, packet: "av.Packet[Any] | None", watch: Watch, has_begun: bool
+    ) -> Iterator[av.VideoFrame | av.AudioFrame]:
         """The frames that a packet completes; those that are still held back where it is none.
 
         A recording may begin amid frames that build on ones before it, or amid a packet. No player shows those.
@@ -193,7 +183,7 @@ class Decoder:
                     "too_large",
                     f"{self._container.path}: its frames have no size, or one over {limit} pixels (--max_pixels)",
                 ) from error
-            if has_begun and not (packet and self._is_beside_sound(packet)):
+            if has_begun and not (packet and watch.is_harmless(packet)):
                 self.lose("corrupt", f"part of it cannot be decoded: {cause(error)}")
             return
         for frame in frames:
@@ -201,22 +191,17 @@ class Decoder:
                 self.lose("corrupt", "a frame of it is damaged")
             yield frame
 
-    def _may_begin_amid(self) -> bool:
-        """Whether the first packet may be the rest of one."""
-        return not isinstance(self._stream, av.VideoStream) and self._container.av.format.name in BROADCAST
-
-    def _is_beside_sound(self, packet: "av.Packet[Any]") -> bool:
-        """Whether a packet that is no sound is a tag, or was put behind the sound."""
-        container = self._container
-        data = bytes(packet)
-        if container.av.format.name not in RAW_SOUND or packet.pos is None or data.startswith(SYNC):
-            return False
-        end = sound_end(container.path)
-        if data.startswith(TAGS) or (end is not None and packet.pos >= end):
-            return True
-        size = container.av.size
-        is_last = packet.pos + packet.size >= size - LARGEST_OVERHEAD
-        return is_last and packet.size * (container.seconds or 0) <= LARGEST_TRAILER_SECONDS * size
+    def _may_precede(self, packet: "av.Packet[Any]", number: int) -> bool:
+        """Whether a packet, the first or a later one, before which none can be decoded by itself, builds on ones that
+        were never in the file.
+        """
+        is_broadcast = self._container.av.format.name in BROADCAST
+        if not isinstance(self._stream, av.VideoStream):
+            return is_broadcast and number <= MAX_SHREDS
+        entry = next(iter(self._stream.index_entries), None)
+        if is_broadcast or entry is None or packet.dts is None:
+            return not packet.is_keyframe
+        return not (entry.is_keyframe and entry.timestamp <= packet.dts)
 
     def _has_no_size(self) -> bool:
         return isinstance(self._stream, av.VideoStream) and not self._stream.width
@@ -236,15 +221,7 @@ class Decoder:
         if any(entry.pos + entry.size > container.size for entry in entries):
             return True
         has_index = self._stream.frames > 0 and container.format.name.startswith("mov")
-        return not has_index and is_cut_off(self._container.path, container.format.name)
-
-    def _check_gap(self, begin: int, end: int) -> None:
-        """Look at the bytes between two packets, unless there is something in Matroska that can be as large."""
-        container = self._container
-        if not begin or end - begin <= LARGEST_OVERHEAD:
-            return
-        if container.av.format.name != "matroska,webm" or not is_element(container.path, begin):
-            self.lose("corrupt", f"{end - begin} bytes of the file are unreadable")
+        return is_cut_off(self._container.path, container.format.name, has_index)
 
     def _check_end(self, packets: "_Seen", frames: "_Seen") -> None:
         """Look whether all came that the file knows of, and whether the last that came was decoded."""
@@ -256,8 +233,8 @@ class Decoder:
             self.lose("truncated", f"{packets.number} of its {len(sizes)} packets are there")
         elif name == "avi" and packets.num_bytes < sum(sizes) - LARGEST_OVERHEAD:
             self.lose("truncated", f"{packets.num_bytes} of its {sum(sizes)} bytes are there")
-        if name in LENGTHS and self.end_seconds and self.end_seconds < (container.seconds or 0) - LENGTHS[name]:
-            self.lose("truncated", f"{self.end_seconds:.2f} of its {container.seconds:.2f} s are there")
+        if name in LENGTHS and self._end_seconds and self._end_seconds < (container.seconds or 0) - LENGTHS[name]:
+            self.lose("truncated", f"{self._end_seconds:.2f} of its {container.seconds:.2f} s are there")
         rate, unit = (stream.average_rate if is_video else None), stream.time_base
         behind = (packets.last or 0) - (frames.last or 0)
         if rate and unit and frames.last is not None and behind * unit * rate > LARGEST_LAG:
@@ -283,11 +260,12 @@ def cause(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _end_seconds(frame: av.VideoFrame | av.AudioFrame) -> float | None:
-    """When a sound's frame ends."""
-    if not isinstance(frame, av.AudioFrame) or frame.pts is None or frame.time_base is None:
-        return None
-    return float(frame.pts * frame.time_base) + frame.samples / frame.sample_rate
+def _end_seconds(frame: av.VideoFrame | av.AudioFrame, before: float) -> float:
+    """When a sound's frame ends, which follows another one where it does not tell when it begins."""
+    if not isinstance(frame, av.AudioFrame):
+        return 0.0
+    begin = before if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+    return begin + frame.samples / frame.sample_rate
 
 
 def _check(path: str) -> None:

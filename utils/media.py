@@ -18,6 +18,7 @@ from av.sidedata.sidedata import SideDataContainer
 from utils.container import BROADCAST, Container, DecodeErrors, Decoder, MediaError, cause
 from utils.pacing import paced
 from utils.reading import Reading
+from utils.watches import RESTART_SECONDS
 
 Frame = npt.NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -30,7 +31,6 @@ MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 MAX_FPS = 1000  # that a video is believed to have
 MIN_FPS_RATIO = Fraction(1, 4)  # of the rate that is believed to be a video's to that of its frames' times
 JITTER_SECONDS = Fraction(1, 10)  # that a sound's times may be off before it is corrected, as in FFmpeg's aresample
-RESTART_SECONDS = 10  # that time jumps by where recordings are joined, at least, as in FFmpeg's command line
 
 RATES_HZ = range(1000, 768_001)  # that a sound is believed to have
 GAPLESS = ("flac", "mp3", "wav", "w64", "aiff", "au", "caf", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape", "ogg")
@@ -125,8 +125,9 @@ class Video:
         can_restart = self._container.av.format.name in BROADCAST
         first = last = None
         skew = 0  # of a clock that started anew
-        number = 0
-        for number, decoded in enumerate(self._decoder):
+        num_decoded = 0
+        for decoded in self._decoder:
+            num_decoded += 1
             time = decoded.dts if paced_as_stored else decoded.pts
             if first is not None and last is not None and time is not None:
                 time += skew
@@ -143,7 +144,7 @@ class Video:
             first = last if first is None else first
             yield last * time_base, cast(av.VideoFrame, decoded)
         seconds = ((last or 0) - (first or 0)) * time_base
-        if self.fps == self._own_fps and self.fps * seconds < MIN_FPS_RATIO * number:
+        if self.fps == self._own_fps and self.fps * seconds < MIN_FPS_RATIO * (num_decoded - 1):
             self._decoder.lose("corrupt", f"its frames are not of {float(self.fps):g} a second, as it says")
 
     def _scaler(self, first: av.VideoFrame) -> av.filter.Graph:
