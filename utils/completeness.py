@@ -157,6 +157,8 @@ def _gif(file: BinaryIO, size: int) -> bool:
             if length == b"\0":
                 break
             file.seek(length[0], os.SEEK_CUR)
+        else:
+            return True
     return kind != b";" and not (kind == b"" and file.tell() == size)  # some writers leave out the trailer
 
 

@@ -85,6 +85,18 @@ class Container:
         is_within = self.seconds is None or end_seconds <= self.seconds + MIN_GAP_SECONDS
         return is_within and gap_seconds <= min(MAX_GAP_SECONDS, self.av.size / MIN_BYTES_PER_SECOND)
 
+    def packets(self) -> Iterator["av.Packet[Any]"]:
+        """The packets of all streams."""
+        packets = self.av.demux()
+        while True:
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV, at the end of a file in which a stream appeared that was not there before
+                return
+            if packet is None or (not packet.size and packet.dts is None):  # the latter says that the file has ended
+                return
+            yield packet
+
     def video(self) -> av.VideoStream | None:
         """The first video stream that is no cover picture."""
         streams = (s for s in self.av.streams.video if not s.disposition & Disposition.attached_pic)
@@ -143,27 +155,20 @@ class Decoder:
 
     def _packets(self, watch: Watch) -> Iterator["av.Packet[Any]"]:
         """The packets of the stream."""
-        for packet in self._all_packets(watch):
-            watch.see(packet)
-            if packet.size and packet.stream_index == self._stream.index:
-                yield packet
-        watch.end()
-
-    def _all_packets(self, watch: Watch) -> Iterator["av.Packet[Any]"]:
-        """The packets of all streams."""
-        packets = self._container.av.demux()
+        packets = self._container.packets()
         while True:
             try:
                 packet = next(packets, None)
-            except IndexError:  # PyAV, at the end of a file in which a stream appeared that was not there before
-                return
             except DecodeErrors as error:
                 if not watch.may_stop():
                     self.lose("corrupt", f"reading stopped: {cause(error)}")
                 return
-            if packet is None or (not packet.size and packet.dts is None):  # the latter says that the file has ended
+            if packet is None:
+                watch.end()
                 return
-            yield packet
+            watch.see(packet)
+            if packet.size and packet.stream_index == self._stream.index:
+                yield packet
 
     def _decoded(
         self, packet: "av.Packet[Any] | None", watch: Watch, has_begun: bool

@@ -314,7 +314,9 @@ def _measured_fps(container: Container) -> Fraction:
     try:
         stream = again.video()
         assert stream is not None  # whoever asks has seen it
-        times = sorted(packet.pts for packet in again.av.demux(stream) if packet.pts is not None)
+        times = sorted(
+            packet.pts for packet in again.packets() if packet.stream_index == stream.index and packet.pts is not None
+        )
     except DecodeErrors as error:
         raise MediaError("corrupt", f"{container.path}: reading failed: {cause(error)}") from error
     finally:
