@@ -39,6 +39,8 @@ MIN_GAP_SECONDS = 60  # and that it always is
 MIN_BYTES_PER_SECOND = 4  # of a file with such gaps
 LARGEST_LAG = 0.75  # frames that the last one decoded is behind the last one stored; a packet can hold half a frame
 BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, and whose clock may start anew
+# Decoders that give no frame before a key frame, only errors, some packets later where they use threads.
+ONLY_AFTER_KEYS = ("vp8", "vp9", "av1", "libdav1d")
 MAX_SHREDS = 8  # packets of sound that the rest of the one that such a recording begins amid is taken for
 
 
@@ -64,7 +66,7 @@ class Container:
             self.av = av.open(
                 f"file:{path}",
                 mode="r",
-                options={"max_pixels": str(reading.max_pixels)},  # of the decoders that look into the streams
+                options=decoding_options(reading),  # of the decoders that look into the streams
                 container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
                 metadata_errors="replace",
             )
@@ -119,7 +121,7 @@ class Decoder:
             raise MediaError("unreadable", f"{container.path}: its {stream.type} is coded in a way that is not known")
         if isinstance(stream, av.VideoStream):
             self._check_size(stream)
-            stream.codec_context.options = {"max_pixels": str(container.reading.max_pixels)}
+            stream.codec_context.options = decoding_options(container.reading)
             stream.thread_type = "AUTO"
         if self._is_cut_off():
             self.lose("truncated", "the file ends before the place that it says")
@@ -135,6 +137,8 @@ class Decoder:
                 if packet is not None:
                     packets.see(packet.pts, packet.size, not packet.is_discard)
                     has_begun = has_begun or not self._may_precede(packet, packets.number)
+                    if not has_begun and self._stream.codec_context.name in ONLY_AFTER_KEYS:
+                        continue
                 for frame in self._decoded(packet, watch, has_begun):
                     frames.see(frame.pts)
                     yield frame
@@ -258,6 +262,11 @@ class _Seen:
         self.num_bytes += num_bytes
         if pts is not None and is_shown:
             self.last = pts if self.last is None else max(self.last, pts)
+
+
+def decoding_options(reading: Reading) -> dict[str, str]:
+    """What keeps decoders from taking memory for a huge frame. They count what they add at its sides."""
+    return {"max_pixels": str(2 * reading.max_pixels + 2**16)}
 
 
 def cause(error: Exception) -> str:
