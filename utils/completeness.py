@@ -6,48 +6,77 @@ an mp4 file, is asked of it; this reads the rest: the few bytes of a header or a
 
 import os
 import struct
+import zlib
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 SLACK_BYTES = 8  # that writers are wrong by, as where they leave out padding
 UNKNOWN_RIFF_SIZE = 0x7FFFF000  # and more: written by programs that could not seek back
 LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
+OGG_LAST = 4  # a flag of a page
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 LARGEST_PACK = 2**17
 TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where in them the sync byte is
 TS_SYNC = b"\x47"
+CHUNK_PACKETS = 8192
+LARGEST_GARBAGE = 1024  # bytes, as where recordings were joined that were cut amid a packet
+
+# Of MPEG audio's layer III: thousands of bits a second, of version 1 and of the others; samples a second of version 1.
+MP3_KILOBITS = (
+    (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+)
+MP3_RATES_HZ = (44_100, 48_000, 32_000)
 
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-# The elements of a Matroska file that lie between its blocks and can be large: Cluster, Cues, Tags, Attachments,
-# SeekHead, Chapters, Tracks, Info, BlockAdditions, and Void.
-BETWEEN_BLOCKS = (
-    b"\x1f\x43\xb6\x75",
-    b"\x1c\x53\xbb\x6b",
-    b"\x12\x54\xc3\x67",
-    b"\x19\x41\xa4\x69",
-    b"\x11\x4d\x9b\x74",
-    b"\x10\x43\xa7\x70",
-    b"\x16\x54\xae\x6b",
-    b"\x15\x49\xa9\x66",
-    b"\x75\xa1",
-    b"\xec",
-)
 
 
-def is_cut_off(path: str, container: str) -> bool:
-    """Whether a file of a container, by FFmpeg's name, ends before the place that it says, where it says one."""
+def is_cut_off(path: str, container: str, has_index: bool = False) -> bool:
+    """Whether a file of a container, by FFmpeg's name, ends before the place that it says, where it says one.
+
+    Where FFmpeg has an index of all samples, that is not asked of the parts that hold samples.
+    """
     says_more = _CHECKS.get(container)
     if says_more is None:
         return False
     with open(path, "rb") as file:
-        return says_more(file, os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size
+        return _mp4(file, size, has_index) if says_more is _mp4 else says_more(file, size)
 
 
-def is_element(path: str, place: int) -> bool:
-    """Whether a Matroska element that can follow a block begins at about that place, or the file ends there."""
+class Xing(NamedTuple):
+    """What the first packet of an MP3 file tells: the place where its sound ends, and how many packets there are."""
+
+    end: int | None
+    num_packets: int | None
+
+
+def xing(path: str) -> Xing:
+    """What an MP3 file tells of its length, before whatever was put behind it."""
     with open(path, "rb") as file:
-        file.seek(max(0, place - SLACK_BYTES))
-        around = file.read(2 * SLACK_BYTES)
-    return len(around) <= SLACK_BYTES or any(element in around for element in BETWEEN_BLOCKS)
+        return _xing(file)
+
+
+def has_tag_at_end(path: str) -> bool:
+    """Whether there is an APE tag at the end of a file, before the older kind of tag."""
+    with open(path, "rb") as file:
+        file.seek(-min(160, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        return b"APETAGEX" in file.read()
+
+
+def frame_size(packet: bytes, container: str) -> int | None:
+    """The size that a packet of an MP3 or ADTS file says in its header that it has."""
+    if len(packet) < 7 or packet[0] != 0xFF:
+        return None
+    if container == "aac":
+        return (packet[3] & 3) << 11 | packet[4] << 3 | packet[5] >> 5
+    version, layer, rate, bits = packet[1] >> 3 & 3, packet[1] >> 1 & 3, packet[2] >> 2 & 3, packet[2] >> 4
+    if layer != 1 or rate == 3 or version == 1 or bits in (0, 15):
+        return None
+    is_first = version == 3
+    rate_hz = MP3_RATES_HZ[rate] >> (0 if is_first else 1 if version == 2 else 2)
+    bytes_per_bit = 144 if is_first else 72
+    return bytes_per_bit * 1000 * MP3_KILOBITS[not is_first][bits - 1] // rate_hz + (packet[2] >> 1 & 1)
 
 
 def _matroska(file: BinaryIO, size: int) -> bool:
@@ -73,8 +102,21 @@ def _ebml_size(file: BinaryIO) -> int | None:
     return None if value == (1 << 7 * (num_more + 1)) - 1 else value
 
 
-def _riff(file: BinaryIO, size: int) -> bool:
-    """AVI and WAV; there are several RIFF chunks in a large AVI file."""
+def _wav(file: BinaryIO, size: int) -> bool:
+    """The chunk that holds the samples tells their size, unless they were written to a pipe."""
+    header = file.read(12)
+    if header[:4] != b"RIFF":  # as RF64, which tells its sizes elsewhere
+        return False
+    while len(header := file.read(8)) == 8:
+        kind, length = header[:4], int.from_bytes(header[4:], "little")
+        if kind == b"data":
+            return length < UNKNOWN_RIFF_SIZE and file.tell() + length > size + SLACK_BYTES
+        file.seek(length + length % 2, os.SEEK_CUR)
+    return True
+
+
+def _avi(file: BinaryIO, size: int) -> bool:
+    """RIFF chunks, of which there are several in a large file."""
     place = 0
     while True:
         file.seek(place)
@@ -86,7 +128,7 @@ def _riff(file: BinaryIO, size: int) -> bool:
             return True
 
 
-def _mp4(file: BinaryIO, size: int) -> bool:
+def _mp4(file: BinaryIO, size: int, has_index: bool = False) -> bool:
     """Boxes, of which those that hold media or tell of it count."""
     place = 0
     while place + 8 <= size:
@@ -98,7 +140,7 @@ def _mp4(file: BinaryIO, size: int) -> bool:
             return False
         place += length
         if place > size:
-            return kind in (b"mdat", b"moof", b"moov")
+            return kind in (b"moof", b"moov") or (kind == b"mdat" and not has_index)
     return False
 
 
@@ -115,7 +157,9 @@ def _gif(file: BinaryIO, size: int) -> bool:
             if length == b"\0":
                 break
             file.seek(length[0], os.SEEK_CUR)
-    return kind != b";"
+        else:
+            return True
+    return kind != b";" and not (kind == b"" and file.tell() == size)  # some writers leave out the trailer
 
 
 def _color_table(flags: bytes) -> int:
@@ -124,26 +168,94 @@ def _color_table(flags: bytes) -> int:
 
 
 def _ogg(file: BinaryIO, size: int) -> bool:
-    """The last page ends where the file ends."""
+    """The last page ends where the file ends, or says that it is the last one, whatever follows it."""
     file.seek(max(0, size - 2 * LARGEST_OGG_PAGE))
     end = file.read()
     start = end.rfind(b"OggS\0")
     if start < 0 or len(end) < start + 27:
         return True
     lengths = end[start + 27 : start + 27 + end[start + 26]]
-    return start + 27 + end[start + 26] + sum(lengths) != len(end)
+    place = start + 27 + end[start + 26] + sum(lengths)
+    return place > len(end) or (place < len(end) and not end[start + 5] & OGG_LAST)
 
 
-def _mpegts(file: BinaryIO, size: int) -> bool:
-    begin = file.read(1024)
-    for length, sync in TS_PACKETS:
-        if all(begin[place : place + 1] == TS_SYNC for place in range(sync, len(begin), length)):
-            return size % length != 0
+def has_bad_pages(path: str) -> bool:
+    """Whether a checksum of an Ogg file is wrong, or there is more than a little between its pages. Reads it all."""
+    with open(path, "rb") as file:
+        is_last = False
+        while len(header := file.read(27)) == 27:
+            if header[:4] != b"OggS":
+                place = file.tell() - 27
+                file.seek(place)
+                skipped = file.read(LARGEST_GARBAGE).find(b"OggS")
+                if skipped < 0:
+                    return not is_last and os.fstat(file.fileno()).st_size - place > LARGEST_GARBAGE
+                file.seek(place + skipped)
+                continue
+            lengths = file.read(header[26])
+            page = header[:22] + bytes(4) + header[26:] + lengths + file.read(sum(lengths))
+            if _ogg_checksum(page) != int.from_bytes(header[22:26], "little"):
+                return True
+            is_last = bool(header[5] & OGG_LAST)
     return False
 
 
+def _ogg_checksum(page: bytes) -> int:
+    """As zlib's, but that bits are taken in the other order, and from 0 on."""
+    mirrored = zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2)
+
+
+def has_garbage(path: str) -> bool:
+    """Whether there is more of a transport stream than a few packets that is none. Reads the whole file."""
+    with open(path, "rb") as file:
+        form = _ts_form(file)
+        if form is None:
+            return False
+        length, sync = form
+        file.seek(sync)
+        while len(chunk := file.read(length * CHUNK_PACKETS)) >= length:
+            syncs = chunk[::length]
+            if syncs.count(TS_SYNC) < len(syncs):
+                good = len(syncs) - len(syncs.lstrip(TS_SYNC))
+                place = file.tell() - len(chunk) + good * length
+                garbage = _resync(file, place, length)
+                if garbage > LARGEST_GARBAGE:
+                    return True
+                file.seek(place + garbage)
+    return False
+
+
+def _resync(file: BinaryIO, place: int, length: int) -> int:
+    """How many bytes from a place on are no packets, up to what can be told."""
+    file.seek(place)
+    data = file.read(LARGEST_GARBAGE + 4 * length)
+    for skipped in range(1, len(data)):
+        if data[skipped::length].count(TS_SYNC) == len(range(skipped, len(data), length)):
+            return skipped
+    return len(data)
+
+
+def _mpegts(file: BinaryIO, size: int) -> bool:
+    form = _ts_form(file)
+    return form is not None and size % form[0] != 0
+
+
+def _ts_form(file: BinaryIO) -> tuple[int, int] | None:
+    """How long packets are, and where in them the sync byte is, if the file begins with one."""
+    begin = file.read(1024)
+    for length, sync in TS_PACKETS:
+        if all(begin[place : place + 1] == TS_SYNC for place in range(sync, len(begin), length)):
+            return length, sync
+    return None
+
+
 def _mp3(file: BinaryIO, size: int) -> bool:
-    """The Xing tag, in the first frame after an ID3 tag, tells the number of bytes from that frame on."""
+    return (_xing(file).end or 0) > size + SLACK_BYTES
+
+
+def _xing(file: BinaryIO) -> Xing:
+    """The tag is in the first packet after an ID3 tag, and counts from that packet on, and the others."""
     start = 0
     header = file.read(10)
     if header[:3] == b"ID3" and len(header) == 10:
@@ -152,12 +264,13 @@ def _mp3(file: BinaryIO, size: int) -> bool:
     frame = file.read(256)
     tag = max(frame.find(b"Xing"), frame.find(b"Info"))
     if tag < 0 or len(frame) < tag + 16:
-        return False
-    flags = frame[tag + 7]
-    if not flags & 2:
-        return False
-    place = tag + (12 if flags & 1 else 8)
-    return start + int.from_bytes(frame[place : place + 4], "big") > size + SLACK_BYTES
+        return Xing(None, None)
+    flags, first, second = frame[tag + 7], frame[tag + 8 : tag + 12], frame[tag + 12 : tag + 16]
+    length = second if flags & 1 else first
+    return Xing(
+        start + int.from_bytes(length, "big") if flags & 2 else None,
+        int.from_bytes(first, "big") if flags & 1 else None,
+    )
 
 
 def _flv(file: BinaryIO, size: int) -> bool:
@@ -182,13 +295,13 @@ def _mpeg(file: BinaryIO, size: int) -> bool:
     )
     while end[place : place + 3] == b"\0\0\1" and end[place + 3 : place + 4] != b"\xb9":
         place += 6 + int.from_bytes(end[place + 4 : place + 6], "big")
-    return place > len(end) or 0 < len(end) - place < 4
+    return place > len(end) or b"\0\0\1".startswith(end[place:] or b"whole")
 
 
 _CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
     "matroska,webm": _matroska,
-    "avi": _riff,
-    "wav": _riff,
+    "avi": _avi,
+    "wav": _wav,
     "mov,mp4,m4a,3gp,3g2,mj2": _mp4,
     "gif": _gif,
     "ogg": _ogg,

@@ -9,14 +9,17 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
 import av
 from av.stream import Disposition
 
-from utils.completeness import is_cut_off, is_element
+from utils.completeness import is_cut_off
 from utils.reading import Reading
+from utils.watches import LARGEST_OVERHEAD, Watch, watch_of
 
 DecodeErrors = (av.FFmpegError, OSError, ValueError)
 
@@ -31,10 +34,14 @@ FORMATS = (
 )
 # Those that write down the length of a sound, and to how many seconds.
 LENGTHS = {"flac": 0.01, "aiff": 0.01, "au": 0.01, "w64": 0.01, "caf": 0.01, "ogg": 0.1}
-# Those whose packets lie one behind the other, so that bytes between them are garbage that FFmpeg skipped, silently.
-CONTIGUOUS = ("matroska,webm", "flv", "gif", "mp3", "aac", "ac3", "eac3", "flac")
+MAX_GAP_SECONDS = 3600  # that a frame is believed to be shown, or silence to last,
+MIN_GAP_SECONDS = 60  # and that it always is
+MIN_BYTES_PER_SECOND = 4  # of a file with such gaps
 LARGEST_LAG = 0.75  # frames that the last one decoded is behind the last one stored; a packet can hold half a frame
-LARGEST_OVERHEAD = 1024  # bytes between two packets
+BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, and whose clock may start anew
+# Decoders that give no frame before a key frame, only errors, some packets later where they use threads.
+ONLY_AFTER_KEYS = ("vp8", "vp9", "av1", "libdav1d")
+MAX_SHREDS = 8  # packets of sound that the rest of the one that such a recording begins amid is taken for
 
 
 class MediaError(Exception):
@@ -59,7 +66,7 @@ class Container:
             self.av = av.open(
                 f"file:{path}",
                 mode="r",
-                options={"max_pixels": str(reading.max_pixels)},  # of the decoders that look into the streams
+                options=decoding_options(reading),  # of the decoders that look into the streams
                 container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
                 metadata_errors="replace",
             )
@@ -70,6 +77,27 @@ class Container:
 
     def close(self) -> None:
         self.av.close()
+
+    def can_last(self, gap_seconds: Fraction, end_seconds: Fraction) -> bool:
+        """Whether nothing can come for so long, up to a time since the begin, as in a slide show; else that time is
+        damaged, and a short file would become an endless one.
+        """
+        if gap_seconds <= MIN_GAP_SECONDS:
+            return True
+        is_within = self.seconds is None or end_seconds <= self.seconds + MIN_GAP_SECONDS
+        return is_within and gap_seconds <= min(MAX_GAP_SECONDS, self.av.size / MIN_BYTES_PER_SECOND)
+
+    def packets(self) -> Iterator["av.Packet[Any]"]:
+        """The packets of all streams."""
+        packets = self.av.demux()
+        while True:
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV, at the end of a file in which a stream appeared that was not there before
+                return
+            if packet is None or (not packet.size and packet.dts is None):  # the latter says that the file has ended
+                return
+            yield packet
 
     def video(self) -> av.VideoStream | None:
         """The first video stream that is no cover picture."""
@@ -86,12 +114,14 @@ class Decoder:
 
     def __init__(self, container: Container, stream: av.VideoStream | av.AudioStream) -> None:
         self.losses: Counter[str] = Counter()
-        self.end_seconds: float | None = None
+        self._end_seconds = 0.0
         self._container = container
         self._stream = stream
+        if stream.codec_context is None:
+            raise MediaError("unreadable", f"{container.path}: its {stream.type} is coded in a way that is not known")
         if isinstance(stream, av.VideoStream):
             self._check_size(stream)
-            stream.codec_context.options = {"max_pixels": str(container.reading.max_pixels)}
+            stream.codec_context.options = decoding_options(container.reading)
             stream.thread_type = "AUTO"
         if self._is_cut_off():
             self.lose("truncated", "the file ends before the place that it says")
@@ -99,14 +129,20 @@ class Decoder:
             container.reading.opened(container.seconds)
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        container = self._container
         packets, frames = _Seen(), _Seen()
-        for packet in chain(self._packets(), [None]):
-            if packet is not None:
-                packets.see(packet.pts, packet.size, not packet.is_discard)
-            for frame in self._decoded(packet, is_first=not frames.number):
-                frames.see(frame.pts)
-                yield frame
-                self.end_seconds = _end_seconds(frame)
+        has_begun = False
+        with closing(watch_of(container.path, container.av, self._stream.index, self.lose)) as watch:
+            for packet in chain(self._packets(watch), [None]):
+                if packet is not None:
+                    packets.see(packet.pts, packet.size, not packet.is_discard)
+                    has_begun = has_begun or not self._may_precede(packet, packets.number)
+                    if not has_begun and self._stream.codec_context.name in ONLY_AFTER_KEYS:
+                        continue
+                for frame in self._decoded(packet, watch, has_begun):
+                    frames.see(frame.pts)
+                    yield frame
+                    self._end_seconds = _end_seconds(frame, self._end_seconds)
         self._check_end(packets, frames)
 
     def lose(self, reason: str, what: str) -> None:
@@ -121,55 +157,60 @@ class Decoder:
         """What was lost, for people to read; empty when nothing was."""
         return "; ".join(what if number == 1 else f"{what} ({number} times)" for what, number in self.losses.items())
 
-    def _packets(self) -> Iterator["av.Packet[Any]"]:
+    def _packets(self, watch: Watch) -> Iterator["av.Packet[Any]"]:
         """The packets of the stream."""
-        container = self._container
-        name = container.av.format.name
-        start, end = -1, 0  # of the packet before, in bytes
-        packets = container.av.demux()
+        packets = self._container.packets()
         while True:
             try:
                 packet = next(packets, None)
-            except IndexError:  # PyAV, at the end of a file in which a stream appeared that was not there before
-                break
             except DecodeErrors as error:
-                self.lose("corrupt", f"reading stopped: {cause(error)}")
-                break
-            if packet is None or (not packet.size and packet.dts is None):  # the latter says that the file has ended
-                break
-            if name in CONTIGUOUS and packet.pos is not None:
-                if packet.pos != start:  # the same of packets that are laced into one of Matroska's blocks
-                    self._check_gap(end, packet.pos)
-                    start = end = packet.pos
-                end += packet.size
-            is_ours = packet.stream_index == self._stream.index
-            # In a transport stream that flag may tell of no more than two recordings in one file.
-            if packet.is_corrupt and name != "mpegts" and (is_ours or name in CONTIGUOUS):
-                self.lose("corrupt", "part of it is missing or unreadable")
-            if packet.size and is_ours:
+                if not watch.may_stop():
+                    self.lose("corrupt", f"reading stopped: {cause(error)}")
+                return
+            if packet is None:
+                watch.end()
+                return
+            watch.see(packet)
+            if packet.size and packet.stream_index == self._stream.index:
                 yield packet
-        if name in ("matroska,webm", "gif"):  # others may have tags at their end
-            self._check_gap(end, container.av.size)
 
-    def _decoded(self, packet: "av.Packet[Any] | None", is_first: bool) -> Iterator[av.VideoFrame | av.AudioFrame]:
-        """The frames that a packet completes; those that are still held back where it is none."""
+    def _decoded(
+        self, packet: "av.Packet[Any] | None", watch: Watch, has_begun: bool
+    ) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        """The frames that a packet completes; those that are still held back where it is none.
+
+        A recording may begin amid frames that build on ones before it, or amid a packet. No player shows those.
+        """
         try:
             frames = self._stream.decode(packet)
         except av.error.EOFError:
             return
         except DecodeErrors as error:
-            if is_first and isinstance(error, av.ArgumentError) and self._has_no_size():
+            if isinstance(error, av.ArgumentError) and self._has_no_size():
                 limit = self._container.reading.max_pixels
                 raise MediaError(
                     "too_large",
                     f"{self._container.path}: its frames have no size, or one over {limit} pixels (--max_pixels)",
                 ) from error
-            self.lose("corrupt", f"part of it cannot be decoded: {cause(error)}")
+            if has_begun and not (packet and watch.is_harmless(packet)):
+                self.lose("corrupt", f"part of it cannot be decoded: {cause(error)}")
             return
         for frame in frames:
             if frame.is_corrupt:
                 self.lose("corrupt", "a frame of it is damaged")
             yield frame
+
+    def _may_precede(self, packet: "av.Packet[Any]", number: int) -> bool:
+        """Whether a packet, the first or a later one, before which none can be decoded by itself, builds on ones that
+        were never in the file.
+        """
+        is_broadcast = self._container.av.format.name in BROADCAST
+        if not isinstance(self._stream, av.VideoStream):
+            return is_broadcast and number <= MAX_SHREDS
+        entry = next(iter(self._stream.index_entries), None)
+        if is_broadcast or entry is None or packet.dts is None:
+            return not packet.is_keyframe
+        return not (entry.is_keyframe and entry.timestamp <= packet.dts)
 
     def _has_no_size(self) -> bool:
         return isinstance(self._stream, av.VideoStream) and not self._stream.width
@@ -189,15 +230,7 @@ class Decoder:
         if any(entry.pos + entry.size > container.size for entry in entries):
             return True
         has_index = self._stream.frames > 0 and container.format.name.startswith("mov")
-        return not has_index and is_cut_off(self._container.path, container.format.name)
-
-    def _check_gap(self, begin: int, end: int) -> None:
-        """Look at the bytes between two packets, unless there is something in Matroska that can be as large."""
-        container = self._container
-        if not begin or end - begin <= LARGEST_OVERHEAD:
-            return
-        if container.av.format.name != "matroska,webm" or not is_element(container.path, begin):
-            self.lose("corrupt", f"{end - begin} bytes of the file are unreadable")
+        return is_cut_off(self._container.path, container.format.name, has_index)
 
     def _check_end(self, packets: "_Seen", frames: "_Seen") -> None:
         """Look whether all came that the file knows of, and whether the last that came was decoded."""
@@ -209,8 +242,8 @@ class Decoder:
             self.lose("truncated", f"{packets.number} of its {len(sizes)} packets are there")
         elif name == "avi" and packets.num_bytes < sum(sizes) - LARGEST_OVERHEAD:
             self.lose("truncated", f"{packets.num_bytes} of its {sum(sizes)} bytes are there")
-        if name in LENGTHS and self.end_seconds and self.end_seconds < (container.seconds or 0) - LENGTHS[name]:
-            self.lose("truncated", f"{self.end_seconds:.2f} of its {container.seconds:.2f} s are there")
+        if name in LENGTHS and self._end_seconds and self._end_seconds < (container.seconds or 0) - LENGTHS[name]:
+            self.lose("truncated", f"{self._end_seconds:.2f} of its {container.seconds:.2f} s are there")
         rate, unit = (stream.average_rate if is_video else None), stream.time_base
         behind = (packets.last or 0) - (frames.last or 0)
         if rate and unit and frames.last is not None and behind * unit * rate > LARGEST_LAG:
@@ -231,16 +264,22 @@ class _Seen:
             self.last = pts if self.last is None else max(self.last, pts)
 
 
+def decoding_options(reading: Reading) -> dict[str, str]:
+    """What keeps decoders from taking memory for a huge frame. They count what they add at its sides."""
+    return {"max_pixels": str(2 * reading.max_pixels + 2**16)}
+
+
 def cause(error: Exception) -> str:
     """What FFmpeg said, without the error number and the path that it adds."""
     return str(getattr(error, "strerror", None) or error)
 
 
-def _end_seconds(frame: av.VideoFrame | av.AudioFrame) -> float | None:
-    """When a sound's frame ends."""
-    if not isinstance(frame, av.AudioFrame) or frame.pts is None or frame.time_base is None:
-        return None
-    return float(frame.pts * frame.time_base) + frame.samples / frame.sample_rate
+def _end_seconds(frame: av.VideoFrame | av.AudioFrame, before: float) -> float:
+    """When a sound's frame ends, which follows another one where it does not tell when it begins."""
+    if not isinstance(frame, av.AudioFrame):
+        return 0.0
+    begin = before if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+    return begin + frame.samples / frame.sample_rate
 
 
 def _check(path: str) -> None:

@@ -3,7 +3,6 @@
 FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
 """
 
-import math
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -16,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from av.sidedata.sidedata import SideDataContainer
 
-from utils.container import Container, DecodeErrors, Decoder, MediaError, cause
+from utils.container import BROADCAST, Container, DecodeErrors, Decoder, MediaError, cause
 from utils.pacing import paced
 from utils.reading import Reading
+from utils.watches import RESTART_SECONDS
 
 Frame = npt.NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -29,7 +29,7 @@ Samples = npt.NDArray[np.int16]
 FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 MAX_FPS = 1000  # that a video is believed to have
-MAX_GAP_SECONDS = 3600  # that a frame is believed to be shown
+MIN_FPS_RATIO = Fraction(1, 4)  # of the rate that is believed to be a video's to that of its frames' times
 JITTER_SECONDS = Fraction(1, 10)  # that a sound's times may be off before it is corrected, as in FFmpeg's aresample
 
 RATES_HZ = range(1000, 768_001)  # that a sound is believed to have
@@ -116,22 +116,36 @@ class Video:
         """The decoded frames in order of display, with the seconds they are shown at, which grow.
 
         AVI knows no display times: its frames are paced as they are stored. Where a time is missing or does not
-        grow, the frame follows the one before.
+        grow, the frame follows the one before; so it does where the clock starts anew.
         """
         paced_as_stored = self._container.av.format.name == "avi"
         time_base = self._stream.time_base
         assert time_base is not None  # every demuxed stream has one
         step = max(1, round(1 / (self._own_fps * time_base)))
-        last = None
+        can_restart = self._container.av.format.name in BROADCAST
+        first = last = None
+        skew = 0  # of a clock that started anew
+        num_decoded = 0
         for decoded in self._decoder:
+            num_decoded += 1
             time = decoded.dts if paced_as_stored else decoded.pts
-            if last is not None and time is not None and (time - last) * time_base > MAX_GAP_SECONDS:
-                self._decoder.lose("corrupt", f"its time jumps by {float((time - last) * time_base):.0f} s")
-                time = None
+            if first is not None and last is not None and time is not None:
+                time += skew
+                jump = (time - last) * time_base
+                if can_restart and abs(jump) > RESTART_SECONDS:
+                    skew += last + step - time
+                    time = last + step
+                elif not self._container.can_last(jump, (time - first) * time_base):
+                    self._decoder.lose("corrupt", f"its time jumps by {float(jump):.0f} s")
+                    time = None
             if last is not None and (time is None or time <= last):
                 time = last + step
             last = time or 0
+            first = last if first is None else first
             yield last * time_base, cast(av.VideoFrame, decoded)
+        seconds = ((last or 0) - (first or 0)) * time_base
+        if self.fps == self._own_fps and self.fps * seconds < MIN_FPS_RATIO * (num_decoded - 1):
+            self._decoder.lose("corrupt", f"its frames are not of {float(self.fps):g} a second, as it says")
 
     def _scaler(self, first: av.VideoFrame) -> av.filter.Graph:
         """A graph that turns each decoded frame into one as displayed, scaled, RGB."""
@@ -222,21 +236,25 @@ class Sound:
     def _in_time(self) -> Iterator[Samples]:
         """The decoded samples, with silence or without a beginning where their times say so.
 
-        A jump in time back, or ahead by more than the file lasts, is an error in the file, and sound goes on.
+        Where the time jumps back, or the clock starts anew, sound goes on.
         """
         picture = self._container.video()
         zero = _seconds(picture.start_time, picture.time_base) if picture else None
-        seconds = self._container.seconds
-        longest = math.inf if seconds is None else seconds * self.rate_hz  # samples
+        can_restart = self._container.av.format.name in BROADCAST
         skew = 0  # samples, of all jumps so far
         for time, samples in self._timed():
             gap = 0
             if time is not None:
                 zero = time if zero is None else zero
                 gap = round((time - zero) * self.rate_hz) - skew - self.num_samples
-                if self.num_samples and abs(gap) <= JITTER_SECONDS * self.rate_hz:
+                ahead = Fraction(gap, self.rate_hz)
+                if self.num_samples and abs(ahead) <= JITTER_SECONDS:
                     gap = 0
-                elif (self.num_samples and gap < 0) or gap > longest:
+                elif (self.num_samples and gap < 0) or (can_restart and ahead > RESTART_SECONDS):
+                    skew += gap
+                    gap = 0
+                elif not self._container.can_last(ahead, time - zero):
+                    self._decoder.lose("corrupt", f"its time jumps by {float(ahead):.0f} s")
                     skew += gap
                     gap = 0
             if gap > 0 and self.num_samples and self._container.av.format.name in GAPLESS:
@@ -296,7 +314,9 @@ def _measured_fps(container: Container) -> Fraction:
     try:
         stream = again.video()
         assert stream is not None  # whoever asks has seen it
-        times = sorted(packet.pts for packet in again.av.demux(stream) if packet.pts is not None)
+        times = sorted(
+            packet.pts for packet in again.packets() if packet.stream_index == stream.index and packet.pts is not None
+        )
     except DecodeErrors as error:
         raise MediaError("corrupt", f"{container.path}: reading failed: {cause(error)}") from error
     finally:
