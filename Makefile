@@ -1,5 +1,7 @@
 # make sample   sets up and extracts features of the two clips in sample/
 # make test     sets up and runs the tests
+# make fuzz     makes damaged copies of media files by the thousand and decodes them; it prints the seed, and where it
+#               keeps the copies that are not dealt with well. Others, or more: make fuzz FUZZ_SEED=7 FUZZ_NUMBER=5000
 # make lint     ruff (lint and format) and mypy
 # make benchmark  measures how fast each stage is, and all of it beside a plain version; some minutes
 # make lock     renews requirements.lock from pyproject.toml
@@ -12,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: setup sample test test-fast lint benchmark lock clean
+.PHONY: setup sample test test-fast fuzz lint benchmark lock clean
 
 setup: $(INSTALLED)
 
@@ -31,6 +33,13 @@ test: $(INSTALLED)
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"
+
+fuzz: FUZZ_NUMBER := $(or $(FUZZ_NUMBER),1000)
+fuzz: FUZZ_SEED := $(or $(FUZZ_SEED),$(shell date +%s))
+fuzz: FUZZ_FOLDER := $(or $(FUZZ_FOLDER),tmp/fuzz)
+fuzz: $(INSTALLED)
+	@echo "FUZZ_SEED=$(FUZZ_SEED), $(FUZZ_NUMBER) copies of each kind for each test; what fails is kept in $(FUZZ_FOLDER)"
+	FUZZ_SEED=$(FUZZ_SEED) FUZZ_NUMBER=$(FUZZ_NUMBER) FUZZ_FOLDER=$(FUZZ_FOLDER) $(BIN)/python -m pytest tests/test_fuzz.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

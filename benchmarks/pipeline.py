@@ -62,7 +62,7 @@ class Size:
 
 
 FULL = Size(stack_size=64, num_stacks=3, sound_seconds=300, stage_seconds=5.0)
-QUICK = Size(stack_size=9, num_stacks=1, sound_seconds=20, stage_seconds=0.5)
+QUICK = Size(stack_size=9, num_stacks=1, sound_seconds=5, stage_seconds=0.0)
 
 
 def main() -> None:

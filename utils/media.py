@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import av
 import av.filter
@@ -55,7 +55,25 @@ ROTATIONS = {  # degrees anticlockwise
 }
 
 
-class Video:
+class _Medium:
+    """A file that is open until the end of `with`."""
+
+    _container: Container
+    _decoder: Decoder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    @property
+    def losses(self) -> str:
+        """What could not be read, for people to read; empty where all could."""
+        return self._decoder.describe_losses()
+
+
+class Video(_Medium):
     """The frames of a video at a constant rate, as displayed, scaled so that the smaller side is `min_side_size`.
 
     Iterate over it once, inside `with`. Frame i is what is shown i / fps seconds after the first: frames are
@@ -85,17 +103,6 @@ class Video:
         except MediaError:
             self._container.close()
             raise
-
-    def __enter__(self) -> "Video":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._container.close()
-
-    @property
-    def losses(self) -> str:
-        """What could not be read, for people to read; empty where all could."""
-        return self._decoder.describe_losses()
 
     def __iter__(self) -> Iterator[Frame]:
         scale, last, frame = None, None, np.empty(0, np.uint8)
@@ -173,7 +180,7 @@ class Video:
         return graph
 
 
-class Sound:
+class Sound(_Medium):
     """The sound of a video or an audio file: 16-bit samples at its own rate, `rate_hz`, in time with the picture.
 
     Iterate over it once, inside `with`: it gives blocks of about a second, of which each has its own number of
@@ -206,17 +213,6 @@ class Sound:
             raise MediaError("corrupt", f"{path}: {first.sample_rate} samples a second")
         self.rate_hz = first.sample_rate
         self._decoded = chain([first], decoded)
-
-    def __enter__(self) -> "Sound":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._container.close()
-
-    @property
-    def losses(self) -> str:
-        """What could not be read, for people to read; empty where all could."""
-        return self._decoder.describe_losses()
 
     def __iter__(self) -> Iterator[Samples]:
         held: list[Samples] = []
