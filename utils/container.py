@@ -239,9 +239,9 @@ class Decoder:
         is_video = isinstance(stream, av.VideoStream)
         sizes = [entry.size for entry in stream.index_entries if entry.size > 0]
         if (is_video or name.startswith("mov")) and packets.number < len(sizes):
-            self.lose("truncated", f"{packets.number} of its {len(sizes)} packets are there")
+            self.lose("corrupt", f"{packets.number} of its {len(sizes)} packets are there")
         elif name == "avi" and packets.num_bytes < sum(sizes) - LARGEST_OVERHEAD:
-            self.lose("truncated", f"{packets.num_bytes} of its {sum(sizes)} bytes are there")
+            self.lose("corrupt", f"{packets.num_bytes} of its {sum(sizes)} bytes are there")
         if name in LENGTHS and self._end_seconds and self._end_seconds < (container.seconds or 0) - LENGTHS[name]:
             self.lose("truncated", f"{self._end_seconds:.2f} of its {container.seconds:.2f} s are there")
         rate, unit = (stream.average_rate if is_video else None), stream.time_base
