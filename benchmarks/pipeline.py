@@ -55,14 +55,15 @@ class Size:
     num_stacks: int
     sound_seconds: int
     stage_seconds: float
+    num_rounds: int
 
     @property
     def num_frames(self) -> int:
         return self.stack_size * self.num_stacks + 1
 
 
-FULL = Size(stack_size=64, num_stacks=3, sound_seconds=300, stage_seconds=5.0)
-QUICK = Size(stack_size=9, num_stacks=1, sound_seconds=5, stage_seconds=0.0)
+FULL = Size(stack_size=64, num_stacks=3, sound_seconds=300, stage_seconds=5.0, num_rounds=3)
+QUICK = Size(stack_size=9, num_stacks=1, sound_seconds=5, stage_seconds=0.0, num_rounds=1)
 
 
 def main() -> None:
@@ -182,7 +183,10 @@ def stages_of_vggish(device: torch.device, size: Size, folder: Path) -> Iterator
 
 
 def end_to_end(device: torch.device, size: Size, folder: Path) -> dict[str, float]:
-    """Frames a second from a file on disk to files on disk, both streams, of ours and of the plain version."""
+    """Frames a second from a file on disk to files on disk, both streams, of ours and of the plain version.
+
+    The best of some rounds, of which the first warms up.
+    """
     clip = folder / "clip.mp4"
     ours = I3DExtractor(
         i3d.Config(weights="random", stack_size=size.stack_size, step_size=size.stack_size, tail="drop"), str(device)
@@ -194,13 +198,17 @@ def end_to_end(device: torch.device, size: Size, folder: Path) -> dict[str, floa
         save_numpy(features, folder, "clip")
         return len(features.spans) * size.stack_size
 
-    once = Size(size.stack_size, size.num_stacks, size.sound_seconds, stage_seconds=0.0)
-    frames_per_s = rate(extract, device, once)["per_s"]
-    plain_frames_per_s = rate(lambda: plain.extract(clip, folder), device, once)["per_s"]
+    best: dict[str, float] = {"ours": 0.0, "plain": 0.0}
+    for _ in range(size.num_rounds):  # in turn, because a shared machine's speed drifts
+        for name, whole in (("ours", extract), ("plain", lambda: plain.extract(clip, folder))):
+            start = time.perf_counter()
+            number = whole()
+            _synchronize(device)
+            best[name] = max(best[name], number / (time.perf_counter() - start))
     return {
-        "frames_per_s": frames_per_s,
-        "plain_frames_per_s": plain_frames_per_s,
-        "ratio_to_plain": frames_per_s / plain_frames_per_s,
+        "frames_per_s": best["ours"],
+        "plain_frames_per_s": best["plain"],
+        "ratio_to_plain": best["ours"] / best["plain"],
         "largest_difference": largest_difference(folder),
     }
 

@@ -35,7 +35,7 @@ def test_the_plain_networks_compute_what_ours_do() -> None:
 def test_a_rate_counts_what_was_done_while_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 11.0, 12.0, 14.0, 14.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    size = pipeline.Size(stack_size=9, num_stacks=1, sound_seconds=1, stage_seconds=3.0)
+    size = pipeline.Size(stack_size=9, num_stacks=1, sound_seconds=1, stage_seconds=3.0, num_rounds=1)
     assert pipeline.rate(lambda: 6, torch.device("cpu"), size) == {"per_s": 3 * 6 / 4}
 
 
