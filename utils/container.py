@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import chain
 from typing import Any
 
@@ -38,6 +39,11 @@ MAX_GAP_SECONDS = 3600  # that a frame is believed to be shown, or silence to la
 MIN_GAP_SECONDS = 60  # and that it always is
 MIN_BYTES_PER_SECOND = 4  # of a file with such gaps
 LARGEST_LAG = 0.75  # frames that the last one decoded is behind the last one stored; a packet can hold half a frame
+# Packets in a row that may give no frame: a hidden one that others build on, the second half of a frame.
+LEAST_HOLE = 3
+# Containers that tell apart from a frame's own data whether it is a key frame.
+KEYS_IN_INDEX = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+LARGEST_STAND_IN = 16  # bytes, of a packet for a frame that is the same as the one before
 BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, and whose clock may start anew
 # Decoders that give no frame before a key frame, only errors, some packets later where they use threads.
 ONLY_AFTER_KEYS = ("vp8", "vp9", "av1", "libdav1d")
@@ -130,7 +136,8 @@ class Decoder:
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
         container = self._container
-        packets, frames = _Seen(), _Seen()
+        packets, frames, holes = _Seen(), _Seen(), _Holes()
+        is_whole_video = isinstance(self._stream, av.VideoStream) and container.av.format.name not in BROADCAST
         has_begun = False
         with closing(watch_of(container.path, container.av, self._stream.index, self.lose)) as watch:
             for packet in chain(self._packets(watch), [None]):
@@ -139,8 +146,12 @@ class Decoder:
                     has_begun = has_begun or not self._may_precede(packet, packets.number)
                     if not has_begun and self._stream.codec_context.name in ONLY_AFTER_KEYS:
                         continue
+                    if has_begun and not packet.is_discard and packet.size > LARGEST_STAND_IN:
+                        holes.expect(packet.pts)
                 for frame in self._decoded(packet, watch, has_begun):
                     frames.see(frame.pts)
+                    if holes.before(frame.pts) >= LEAST_HOLE and is_whole_video:
+                        self.lose("corrupt", "some frames of it cannot be decoded")
                     yield frame
                     self._end_seconds = _end_seconds(frame, self._end_seconds)
         self._check_end(packets, frames)
@@ -208,9 +219,10 @@ class Decoder:
         if not isinstance(self._stream, av.VideoStream):
             return is_broadcast and number <= MAX_SHREDS
         entry = next(iter(self._stream.index_entries), None)
-        if is_broadcast or entry is None or packet.dts is None:
+        times = [time for time in (packet.dts, packet.pts) if time is not None]
+        if self._container.av.format.name not in KEYS_IN_INDEX or entry is None or not times:
             return not packet.is_keyframe
-        return not (entry.is_keyframe and entry.timestamp <= packet.dts)
+        return not (entry.is_keyframe and entry.timestamp <= max(times))
 
     def _has_no_size(self) -> bool:
         return isinstance(self._stream, av.VideoStream) and not self._stream.width
@@ -262,6 +274,32 @@ class _Seen:
         self.num_bytes += num_bytes
         if pts is not None and is_shown:
             self.last = pts if self.last is None else max(self.last, pts)
+
+
+class _Holes:
+    """Counts the packets, in order of display, of which no frame comes, where decoders leave it out and say nothing."""
+
+    def __init__(self) -> None:
+        self._expected: list[int] = []  # a heap of times
+        self._last: int | None = None
+
+    def expect(self, pts: int | None) -> None:
+        if pts is not None:
+            heappush(self._expected, pts)
+            self._last = (
+                pts - 1 if self._last is None else self._last
+            )  # what comes before may build on what is not there
+
+    def before(self, pts: int | None) -> int:
+        """How many were expected between the frame before and this one."""
+        if pts is None:
+            return 0
+        number = 0
+        while self._expected and self._expected[0] <= pts:
+            time = heappop(self._expected)
+            number += self._last is not None and self._last < time < pts
+        self._last = pts
+        return number
 
 
 def decoding_options(reading: Reading) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from utils.completeness import frame_size, has_bad_pages, has_garbage, has_tag_at_end, xing
+from utils.completeness import flv_begin, frame_size, has_bad_pages, has_garbage, has_tag_at_end, xing
 from utils.matroska import Walk
 
 Lose = Callable[[str, str], None]
@@ -86,6 +86,14 @@ class _ContiguousToTheEnd(_Contiguous):
 
     def end(self) -> None:
         self.look_between(self.container.size)
+
+
+class _Flv(_ContiguousToTheEnd):
+    """The first packet is the first one in the file."""
+
+    def __init__(self, path: str, container: av.container.InputContainer, stream_index: int, lose: Lose) -> None:
+        super().__init__(path, container, stream_index, lose)
+        self.num_read = flv_begin(path) or 0
 
 
 class _RawSound(_Contiguous):
@@ -189,7 +197,7 @@ _WATCHES: dict[str, type[Watch]] = {
     "wav": _Wav,
     "mp3": _RawSound,
     "aac": _RawSound,
-    "flv": _ContiguousToTheEnd,
+    "flv": _Flv,
     "gif": _ContiguousToTheEnd,
     "ac3": _Contiguous,
     "eac3": _Contiguous,
