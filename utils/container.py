@@ -146,11 +146,11 @@ class Decoder:
                     has_begun = has_begun or not self._may_precede(packet, packets.number)
                     if not has_begun and self._stream.codec_context.name in ONLY_AFTER_KEYS:
                         continue
-                    if has_begun and not packet.is_discard and packet.size > LARGEST_STAND_IN:
+                    if is_whole_video and has_begun and not packet.is_discard and packet.size > LARGEST_STAND_IN:
                         holes.expect(packet.pts)
                 for frame in self._decoded(packet, watch, has_begun):
                     frames.see(frame.pts)
-                    if holes.before(frame.pts) >= LEAST_HOLE and is_whole_video:
+                    if holes.before(frame.pts) >= LEAST_HOLE:
                         self.lose("corrupt", "some frames of it cannot be decoded")
                     yield frame
                     self._end_seconds = _end_seconds(frame, self._end_seconds)
@@ -284,11 +284,11 @@ class _Holes:
         self._last: int | None = None
 
     def expect(self, pts: int | None) -> None:
-        if pts is not None:
-            heappush(self._expected, pts)
-            self._last = (
-                pts - 1 if self._last is None else self._last
-            )  # what comes before may build on what is not there
+        if pts is None:
+            return
+        heappush(self._expected, pts)
+        if self._last is None:
+            self._last = pts - 1  # what comes before may build on what is not there
 
     def before(self, pts: int | None) -> int:
         """How many were expected between the frame before and this one."""
