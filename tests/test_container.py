@@ -207,6 +207,19 @@ def test_a_jump_beyond_the_length_that_the_file_tells_is_refused(tmp_path: Path,
                 list(video)
 
 
+def test_a_picture_that_never_begins_takes_no_sound_away(tmp_path: Path) -> None:
+    path = written(tmp_path, "flv")
+    whole, _ = num_samples(path)
+    with av.open(str(path)) as container:
+        pictures = [packet.pos or 0 for packet in container.demux() if packet.size and packet.stream.type == "video"]
+    for place in pictures:
+        overwrite(path, place + 7, place + 8, b"\x7f")  # the highest byte of its time
+    assert reason(path, num_samples) == "corrupt"
+    samples, losses = num_samples(path, PARTIAL)
+    assert samples == pytest.approx(whole, abs=2400)
+    assert "its picture begins" in losses
+
+
 @pytest.mark.parametrize("num_frames", [30, 80])
 @pytest.mark.parametrize("name", ["ts", "ts mpeg2", "mpg"])
 def test_recordings_that_were_joined_follow_each_other(tmp_path: Path, name: str, num_frames: int) -> None:

@@ -13,7 +13,6 @@ from typing import BinaryIO, NamedTuple
 SLACK_BYTES = 8  # that writers are wrong by, as where they leave out padding
 UNKNOWN_RIFF_SIZE = 0x7FFFF000  # and more: written by programs that could not seek back
 LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
-FLV_TAGS = FLV_SOUND, FLV_PICTURE, FLV_SCRIPT = 8, 9, 18
 OGG_LAST = 4  # a flag of a page
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 LARGEST_PACK = 2**17
@@ -180,21 +179,6 @@ def _ogg(file: BinaryIO, size: int) -> bool:
     lengths = end[start + 27 : start + 27 + end[start + 26]]
     place = start + 27 + end[start + 26] + sum(lengths)
     return place > len(end) or (place < len(end) and not end[start + 5] & OGG_LAST)
-
-
-def flv_begin(path: str) -> int | None:
-    """The place of the first tag of an FLV file with sound or picture, behind those that describe them."""
-    with open(path, "rb") as file:
-        place = int.from_bytes(file.read(9)[5:], "big") + 4
-        while True:
-            file.seek(place)
-            tag = file.read(13)
-            if len(tag) < 13 or tag[0] not in FLV_TAGS:
-                return None
-            describes = tag[11] & 15 == 7 if tag[0] == FLV_PICTURE else tag[11] >> 4 == 10  # AVC, AAC
-            if tag[0] != FLV_SCRIPT and not (describes and tag[12] == 0):
-                return place
-            place += 11 + int.from_bytes(tag[1:4], "big") + 4
 
 
 def has_bad_pages(path: str) -> bool:

@@ -28,6 +28,7 @@ class Walk:
         self._given: set[int] = set()
         self._passed: set[int] = set()
         self._is_astray = False
+        self._halt = -1  # the block of the last one
 
     def close(self) -> None:
         self._file.close()
@@ -44,8 +45,10 @@ class Walk:
                 self._is_astray = True
             elif found[0] == block:
                 self._given.add(found[1])
+                self._halt = block
             else:
                 self._passed.add(found[1])
+        self._is_astray = self._is_astray or self._halt != block  # there are packets that share one
 
     def end(self) -> None:
         """Walk on to the end."""

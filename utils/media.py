@@ -241,6 +241,9 @@ class Sound(_Medium):
         for time, samples in self._timed():
             gap = 0
             if time is not None:
+                if zero is not None and not self._container.can_last(zero - time, zero - time):
+                    self._decoder.lose("corrupt", f"its picture begins {float(zero - time):.0f} s after its sound")
+                    zero = None
                 zero = time if zero is None else zero
                 gap = round((time - zero) * self.rate_hz) - skew - self.num_samples
                 ahead = Fraction(gap, self.rate_hz)

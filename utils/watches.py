@@ -9,8 +9,8 @@ from typing import Any
 
 import av
 
-from utils.completeness import flv_begin, frame_size, has_bad_pages, has_garbage, has_tag_at_end, xing
-from utils.matroska import Walk
+from utils import flv, matroska
+from utils.completeness import frame_size, has_bad_pages, has_garbage, has_tag_at_end, xing
 
 Lose = Callable[[str, str], None]
 """Is told what is lost, as a reason and a text."""
@@ -88,14 +88,6 @@ class _ContiguousToTheEnd(_Contiguous):
         self.look_between(self.container.size)
 
 
-class _Flv(_ContiguousToTheEnd):
-    """The first packet is the first one in the file."""
-
-    def __init__(self, path: str, container: av.container.InputContainer, stream_index: int, lose: Lose) -> None:
-        super().__init__(path, container, stream_index, lose)
-        self.num_read = flv_begin(path) or 0
-
-
 class _RawSound(_Contiguous):
     """There is nothing but packets, so that FFmpeg takes tags and garbage for some, or for the end of one."""
 
@@ -163,16 +155,15 @@ class _Ogg(Watch):
             lose("corrupt", "parts of the file are unreadable")
 
 
-class _Matroska(Watch):
+class _Walked(Watch):
     """The file is walked through beside FFmpeg."""
 
-    def __init__(self, path: str, container: av.container.InputContainer, stream_index: int, lose: Lose) -> None:
-        super().__init__(path, container, stream_index, lose)
-        self.walk = Walk(path)
-        self.is_lost = False
+    walk: flv.Walk | matroska.Walk
+    is_lost = False
 
     def see(self, packet: "av.Packet[Any]") -> None:
-        super().see(packet)
+        if packet.is_corrupt:
+            self.lose("corrupt", "part of it is missing or unreadable")
         if packet.pos is not None:
             self.walk.halt_at(packet.pos)
             self.look()
@@ -188,6 +179,18 @@ class _Matroska(Watch):
         if self.walk.is_lost and not self.is_lost:
             self.is_lost = True
             self.lose("corrupt", "parts of the file are unreadable")
+
+
+class _Flv(_Walked):
+    def __init__(self, path: str, container: av.container.InputContainer, stream_index: int, lose: Lose) -> None:
+        super().__init__(path, container, stream_index, lose)
+        self.walk = flv.Walk(path)
+
+
+class _Matroska(_Walked):
+    def __init__(self, path: str, container: av.container.InputContainer, stream_index: int, lose: Lose) -> None:
+        super().__init__(path, container, stream_index, lose)
+        self.walk = matroska.Walk(path)
 
 
 _WATCHES: dict[str, type[Watch]] = {
