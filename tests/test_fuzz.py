@@ -52,7 +52,6 @@ SHORTER_WHERE_CUT = ("flv", "flv h264", "mpg", "gif", "aac", "ts", "ts mpeg2")
 # the packets of some tenths of a second have one header, without which they are taken for none.
 BROADCASTS = ("ts", "ts mpeg2", "mpg")
 LARGEST_BROADCAST_PACKET_SECONDS = 0.4
-HEADER_SIZES = {".mkv": 4, ".webm": 4, ".flv": 16}  # of what lies before a packet, and is counted as of it
 SLOPPY_BYTES = {"wav": 8}
 
 
@@ -267,14 +266,20 @@ def test_a_file_of_which_packets_were_overwritten_is_hardly_shorter_or_refused(
     whole, rng = original.read_bytes(), random.Random(f"{SEED} {name}")
     seconds = seconds_of(original)
     with av.open(str(original)) as container:
-        spans = [(packet.pos, packet.size) for packet in container.demux() if packet.pos is not None and packet.size]
+        packets = [packet for packet in container.demux() if packet.pos is not None and packet.size]
+        firsts = {packet.stream_index: packet.pos for packet in reversed(packets)}.values()
+        spans = [(packet.pos or 0, packet.size) for packet in packets]
     limit = LARGEST_LOSS_SECONDS
     if name in BROADCASTS:
         spans = [span for span in spans if span[0] > spans[0][0] + spans[0][1]]
         limit = LARGEST_BROADCAST_PACKET_SECONDS if seconds_of is sound_seconds else limit
-    if original.suffix in HEADER_SIZES:  # which says that the first packet is a key frame, so that one is missed
-        (place, size), *others = sorted(spans)
-        spans = [(place + HEADER_SIZES[original.suffix], size - HEADER_SIZES[original.suffix]), *others]
+    if original.suffix == ".flv":  # in which FFmpeg takes a first frame that is damaged for one amid a recording
+        spans = [(place, size) for place, size in spans if place not in firsts]
+    if original.suffix in (
+        ".mkv",
+        ".webm",
+    ):  # whose first blocks say that they are key frames, so that those are missed
+        spans = [(place + 4 * (place in firsts), size - 4 * (place in firsts)) for place, size in spans]
     reasons, wrong = Counter[str](), []
     damaged = (overwrite(whole, spans, rng) for _ in range(NUMBER))
     for path, copy, (left, reason) in tried(damaged, original, tmp_path, seconds_of):

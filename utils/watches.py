@@ -47,6 +47,14 @@ class Watch:
     def close(self) -> None:
         """Done with it, at the end or before."""
 
+    def look_inside(self, packet: "av.Packet[Any]", kind: str) -> None:
+        """Look at how much more than a packet of MP3 or ADTS, which is the kind, there is in it."""
+        data = bytes(packet)
+        sound = data.lstrip(b"\0")
+        size = frame_size(sound, kind)
+        if size and len(data) > (1 + MAX_SWALLOWED) * size and not sound[size:].startswith(TAGS):
+            self.lose("corrupt", f"{len(data) - size} bytes of the file are unreadable")
+
     def may_stop(self) -> bool:
         """Whether nothing is lost where reading stops with an error now."""
         return False
@@ -61,6 +69,15 @@ class _Wav(Watch):
 
     def see(self, packet: "av.Packet[Any]") -> None:
         pass
+
+
+class _Avi(Watch):
+    """Its sound is a raw stream in parts, of which FFmpeg finds the packets."""
+
+    def see(self, packet: "av.Packet[Any]") -> None:
+        super().see(packet)
+        if packet.stream_index == self.stream_index and packet.stream.codec_context.name == "mp3float":
+            self.look_inside(packet, "mp3")
 
 
 class _Contiguous(Watch):
@@ -96,11 +113,7 @@ class _RawSound(_Contiguous):
     def see(self, packet: "av.Packet[Any]") -> None:
         super().see(packet)
         self.num_packets += 1
-        data = bytes(packet)
-        sound = data.lstrip(b"\0")
-        size = frame_size(sound, self.container.format.name)
-        if size and len(data) > (1 + MAX_SWALLOWED) * size and not sound[size:].startswith(TAGS):
-            self.lose("corrupt", f"{len(data) - size} bytes of the file are unreadable")
+        self.look_inside(packet, self.container.format.name)
 
     def end(self) -> None:
         told = xing(self.path).num_packets or 0
@@ -197,6 +210,7 @@ _WATCHES: dict[str, type[Watch]] = {
     "matroska,webm": _Matroska,
     "mpegts": _Transport,
     "ogg": _Ogg,
+    "avi": _Avi,
     "wav": _Wav,
     "mp3": _RawSound,
     "aac": _RawSound,
