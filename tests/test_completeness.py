@@ -70,6 +70,15 @@ def test_a_cut_index_of_an_mp4_file_is_seen(tmp_path: Path) -> None:
     assert says_cut_off(path, path.read_bytes()[:-600])
 
 
+@pytest.mark.parametrize("num_bytes", [3, 4, 5, 7])
+def test_a_fragment_of_which_not_even_the_header_is_there_is_missed(tmp_path: Path, num_bytes: int) -> None:
+    path = written(tmp_path, "mp4 fragmented")
+    whole = path.read_bytes()
+    place = whole.rindex(b"moof") - 4
+    assert says_cut_off(path, whole[: place + num_bytes])
+    assert not says_cut_off(path, whole[:place] + b"\r\n")
+
+
 def test_the_media_of_an_mp4_file_with_an_index_are_left_to_the_index(tmp_path: Path) -> None:
     path = written(tmp_path, "mp4 index first")
     path.write_bytes(path.read_bytes()[:-1])

@@ -47,7 +47,7 @@ TS_PACKET = 188
 LARGEST_LOSS_SECONDS = 0.1
 # Streams without an index or a length: cut between two packets, or in the few bytes before one, they are whole ones
 # that are shorter. A GIF may lack its trailer.
-SHORTER_WHERE_CUT = ("flv", "flv h264", "mpg", "gif", "aac", "ts", "ts mpeg2")
+SHORTER_WHERE_CUT = ("mp4 fragmented", "flv", "flv h264", "mpg", "gif", "aac", "ts", "ts mpeg2")
 # A recording of a broadcast begins amid packets, and what comes before the first key frame is left out; of its sound,
 # the packets of some tenths of a second have one header, without which they are taken for none.
 BROADCASTS = ("ts", "ts mpeg2", "mpg")

@@ -141,7 +141,9 @@ def _mp4(file: BinaryIO, size: int, has_index: bool = False) -> bool:
         place += length
         if place > size:
             return kind in (b"moof", b"moov") or (kind == b"mdat" and not has_index)
-    return False
+    file.seek(place)
+    rest = file.read(8)  # of a box's size, of which the first byte is 0, and its name
+    return rest[:1] == b"\0" and len(rest) < 8 and any(rest)
 
 
 def _gif(file: BinaryIO, size: int) -> bool:
