@@ -1,7 +1,8 @@
 """Whether a media file is as long as it says: the sizes that containers write down, against the file's.
 
 FFmpeg reads a file that is cut off up to its end and says nothing. What it does tell, as the place of each sample in
-an mp4 file, is asked of it; this reads the rest: the few bytes of a header or a trailer, never the whole file.
+an mp4 file, is asked of it; this reads the rest: mostly the few bytes of a header or a trailer. What reads a whole
+file, to see what FFmpeg passes over inside it, says so.
 """
 
 import os
@@ -147,7 +148,7 @@ def _mp4(file: BinaryIO, size: int, has_index: bool = False) -> bool:
 
 
 def _gif(file: BinaryIO, size: int) -> bool:
-    """Blocks, each of a chain of sub-blocks, up to a trailer."""
+    """Blocks, each of a chain of sub-blocks, up to a trailer. Reads the whole file."""
     header = file.read(13)
     file.seek(_color_table(header[10:11]), os.SEEK_CUR)
     while (kind := file.read(1)) in (b"!", b","):
@@ -294,9 +295,8 @@ def _mpeg(file: BinaryIO, size: int) -> bool:
     place = end.rfind(b"\0\0\1\xba")
     if place < 0:
         return False
-    place = max(place, 0) + (
-        14 + (end[place + 13] & 7) if len(end) > place + 13 and end[place + 4] & 0xC0 == 0x40 else 12
-    )
+    is_mpeg2 = len(end) > place + 13 and end[place + 4] & 0xC0 == 0x40
+    place += 14 + (end[place + 13] & 7) if is_mpeg2 else 12
     while end[place : place + 3] == b"\0\0\1" and end[place + 3 : place + 4] != b"\xb9":
         place += 6 + int.from_bytes(end[place + 4 : place + 6], "big")
     return place > len(end) or b"\0\0\1".startswith(end[place:] or b"whole")

@@ -30,6 +30,8 @@ MAX_SWALLOWED = 3  # times the packet's own size
 class Watch:
     """Sees the packets of a file go by, of all its streams; tells what is missing of the one that is decoded."""
 
+    minds_all_streams = False  # whether damage of another stream says that the one that is decoded misses something
+
     def __init__(self, path: str, container: av.container.InputContainer, stream_index: int, lose: Lose) -> None:
         self.path = path
         self.container = container
@@ -38,7 +40,7 @@ class Watch:
 
     def see(self, packet: "av.Packet[Any]") -> None:
         """Look at the next packet."""
-        if packet.is_corrupt and packet.stream_index == self.stream_index:
+        if packet.is_corrupt and (self.minds_all_streams or packet.stream_index == self.stream_index):
             self.lose("corrupt", "part of it is missing or unreadable")
 
     def end(self) -> None:
@@ -83,11 +85,11 @@ class _Avi(Watch):
 class _Contiguous(Watch):
     """Packets lie one behind the other: bytes between them are garbage, of which FFmpeg knows no stream."""
 
+    minds_all_streams = True
     num_read = 0  # bytes, up to the end of the packet before
 
     def see(self, packet: "av.Packet[Any]") -> None:
-        if packet.is_corrupt:
-            self.lose("corrupt", "part of it is missing or unreadable")
+        super().see(packet)
         if packet.pos is not None:
             self.look_between(packet.pos)
             self.num_read = packet.pos + packet.size
@@ -171,12 +173,12 @@ class _Ogg(Watch):
 class _Walked(Watch):
     """The file is walked through beside FFmpeg."""
 
+    minds_all_streams = True
     walk: flv.Walk | matroska.Walk
     is_lost = False
 
     def see(self, packet: "av.Packet[Any]") -> None:
-        if packet.is_corrupt:
-            self.lose("corrupt", "part of it is missing or unreadable")
+        super().see(packet)
         if packet.pos is not None:
             self.walk.halt_at(packet.pos)
             self.look()
