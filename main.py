@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import models
 from models.job import Job
 from utils.command_line import make_parser
-from utils.devices import DeviceError, resolve
+from utils.devices import DeviceError, precision_on, resolve
 from utils.reading import Reading
 from utils.video_list import distinct, expanded, read_list, stems_of_namesakes
 
@@ -59,6 +59,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         reading = Reading(options.max_pixels, options.allow_partial)
         paths = _paths(options, package.MEDIA_SUFFIXES)
         devices = resolve(options.device_ids)
+        for device in devices:
+            precision_on(device, options.precision)
     except (ValueError, DeviceError) as error:
         parser.error(str(error))
     _start_log(logging.WARNING if options.quiet else options.log_level.upper())

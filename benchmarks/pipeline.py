@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,17 +30,19 @@ from torch import Tensor  # noqa: E402
 from benchmarks.plain import PlainExtractor  # noqa: E402
 from models import i3d, vggish  # noqa: E402
 from models.i3d import CROP_SIZE  # noqa: E402
-from models.i3d.extract import PIXELS_PER_BATCH  # noqa: E402
 from models.i3d.extract import Extractor as I3DExtractor  # noqa: E402
+from models.i3d.frames import CHUNK_PICTURES, scaled_frames  # noqa: E402
+from models.i3d.scale import scaled  # noqa: E402
 from models.vggish import mel  # noqa: E402
 from models.vggish.extract import Extractor as VGGishExtractor  # noqa: E402
 from models.vggish.resample import resampled  # noqa: E402
-from utils.devices import compute_in_float32  # noqa: E402
+from utils.devices import compute_in, keep_freed_memory, num_lanes, precision_on  # noqa: E402
 from utils.media import Sound, Video  # noqa: E402
 from utils.sinks import save_numpy  # noqa: E402
 
 LATEST = REPOSITORY / "benchmarks" / "latest.json"
 WIDTH, HEIGHT, FPS = 340, 256, 25
+STORED_SIZES = ((320, 240), (1920, 1080))  # of the clips that are decoded
 SOUND_RATE_HZ = 44_100
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 COPY_BYTES = 2**28
@@ -53,40 +56,51 @@ class Size:
 
     stack_size: int
     num_stacks: int
+    num_decoded: int
     sound_seconds: int
     stage_seconds: float
     num_rounds: int
 
-    @property
-    def num_frames(self) -> int:
-        return self.stack_size * self.num_stacks + 1
 
-
-FULL = Size(stack_size=64, num_stacks=3, sound_seconds=300, stage_seconds=5.0, num_rounds=3)
-QUICK = Size(stack_size=9, num_stacks=1, sound_seconds=5, stage_seconds=0.0, num_rounds=1)
+FULL = {
+    "cpu": Size(stack_size=64, num_stacks=2, num_decoded=200, sound_seconds=300, stage_seconds=5.0, num_rounds=3),
+    "cuda": Size(stack_size=64, num_stacks=16, num_decoded=200, sound_seconds=600, stage_seconds=3.0, num_rounds=3),
+}
+QUICK = Size(stack_size=9, num_stacks=1, num_decoded=5, sound_seconds=5, stage_seconds=0.0, num_rounds=1)
+NUM_CLIPS = {"cpu": 1, "cuda": 16}  # that are extracted end to end
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", help="what the networks compute in (default: as the program)")
     parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
     parser.add_argument("--output", type=Path, default=LATEST, help="the JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    compute_in_float32()
-    figures = measure(torch.device(options.device), QUICK if options.quick else FULL)
+    if options.device == "cpu":
+        keep_freed_memory()  # as the program's workers do
+    device = torch.device(options.device)
+    figures = measure(device, options.precision, QUICK if options.quick else FULL[device.type])
     options.output.write_text(json.dumps(figures, indent=2) + "\n")
     print(table(figures))
 
 
 @torch.inference_mode()
-def measure(device: torch.device, size: Size) -> dict[str, object]:
+def measure(device: torch.device, wanted: str | None, size: Size) -> dict[str, object]:
     """All figures, as they are written down."""
+    precision = precision_on(str(device), wanted)
+    config = i3d.Config(
+        weights="random", stack_size=size.stack_size, step_size=size.stack_size, tail="drop", precision=wanted
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_clip(folder / "clip.mp4", size)
-        peak = matrix_rate(device, size)
-        stages = dict(stages_of_i3d(device, size, folder)) | dict(stages_of_vggish(device, size, folder))
+        write_clip(folder / "clip.mp4", size.stack_size * size.num_stacks + 1, WIDTH, HEIGHT)
+        peak = matrix_rate(device, precision, size)
+        decoding = {f"{width}x{height}": decoding_of(width, height, size, folder) for width, height in STORED_SIZES}
+        stages = dict(stages_of_i3d(device, config, size, folder)) | dict(
+            stages_of_vggish(device, wanted, size, folder)
+        )
         for stage, gflop in GFLOP_PER_FRAME.items():
             stages[stage] |= {"gflop_per_s": stages[stage]["per_s"] * gflop}
             stages[stage] |= {"of_matrix_rate": stages[stage]["gflop_per_s"] / peak}
@@ -95,28 +109,58 @@ def measure(device: torch.device, size: Size) -> dict[str, object]:
             "command": " ".join(["python", *sys.argv]),
             "device": device_name(device),
             "torch": torch.__version__,
-            "precision": "float32",
+            "precision": precision,
             "size": vars(size),
             "matrix_gflop_per_s": peak,
             "copy_gb_per_s": copy_rate(device, size),
+            "decoding": decoding,
             "stages": stages,
-            "end_to_end": end_to_end(device, size, folder),
+            "end_to_end": end_to_end(device, config, size, folder),
         }
 
 
-def stages_of_i3d(device: torch.device, size: Size, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
+def decoding_of(width: int, height: int, size: Size, folder: Path) -> dict[str, float]:
+    """Frames a second on one core, of H.264 of that size: into the planes that are handed to a GPU, and scaled to RGB.
+
+    The best of some rounds, in turn.
+    """
+    clip = folder / f"{width}x{height}.mp4"
+    write_clip(clip, size.num_decoded, width, height)
+    ways: dict[str, Callable[[Video], Iterable[object]]] = {"planes": Video.pictures, "rgb": iter}
+    best = dict.fromkeys(ways, 0.0)
+    for _ in range(2 * size.num_rounds):
+        for name, way in ways.items():
+            with Video(str(clip), HEIGHT) as video:
+                video._stream.thread_type = "NONE"
+                start = time.perf_counter()
+                number = sum(1 for _ in way(video))
+                best[name] = max(best[name], number / (time.perf_counter() - start))
+    return {"planes_per_s": best["planes"], "rgb_per_s": best["rgb"], "ratio": best["planes"] / best["rgb"]}
+
+
+def stages_of_i3d(
+    device: torch.device, config: i3d.Config, size: Size, folder: Path
+) -> Iterator[tuple[str, dict[str, float]]]:
     """Frames a second of each stage alone."""
     clip = str(folder / "clip.mp4")
-    yield "decode", rate(lambda: sum(1 for _ in decoded(clip)), device, size)
     with Video(clip, HEIGHT) as video:
-        frames = list(video)
-    yield "decode and scale", rate(lambda: sum(1 for _ in scaled(clip)), device, size)
-    yield "transfer", rate(lambda: len([torch.from_numpy(frame).to(device) for frame in frames]), device, size)
+        pictures = list(video.pictures())
+    form, packed = pictures[0].format, torch.stack([torch.from_numpy(picture.data) for picture in pictures])
+    chunk = packed[:CHUNK_PICTURES]
+    if device.type == "cuda":
+        chunk = chunk.pin_memory()
+    on_device = chunk.to(device)
+    yield "decode", rate(lambda: sum(1 for _ in decoded(clip)), device, size)
+    yield "decode and swscale", rate(lambda: sum(1 for _ in frames_of(clip)), device, size)
+    yield "transfer", rate(lambda: len(chunk.to(device, copy=True)), device, size)
+    yield "scale", rate(lambda: len(scaled(on_device, form)), device, size)
+    yield "decode to device", rate(lambda: sum(1 for _ in frames_on(device, clip)), device, size)
 
-    extractor = I3DExtractor(i3d.Config(weights="random", stack_size=size.stack_size), str(device))
-    height, width = frames[0].shape[:2]
-    num_pairs: int = min(len(frames), max(1, PIXELS_PER_BATCH[device.type] // (height * width)))
-    batch = torch.stack([torch.from_numpy(frame).to(device).permute(2, 0, 1) for frame in frames[:num_pairs]])
+    extractor = I3DExtractor(config, str(device))
+    frames = list(frames_on(device, clip))
+    height, width = frames[0].shape[1:]
+    num_pairs = min(len(frames), extractor._pairs_per_batch(extractor.batch_size, frames[0]))
+    batch = torch.stack(frames[:num_pairs])
     before = extractor.pwc.pyramid(batch)
 
     def flow() -> int:
@@ -125,31 +169,33 @@ def stages_of_i3d(device: torch.device, size: Size, folder: Path) -> Iterator[tu
         return num_pairs
 
     yield "flow", rate(flow, device, size)
+    num_stacks = max(1, extractor.batch_size // size.stack_size)
     for stream, channels in (("rgb", 3), ("flow", 2)):
-        stack = torch.randn(size.stack_size, channels, CROP_SIZE, CROP_SIZE, device=device)
+        stack = torch.randn(num_stacks, size.stack_size, channels, CROP_SIZE, CROP_SIZE, device=device)
 
         def network(stream: str = stream, stack: Tensor = stack) -> int:
             extractor._features(stream, stack)
-            return size.stack_size
+            return num_stacks * size.stack_size
 
         yield f"I3D {stream}", rate(network, device, size)
     features = extractor.extract(clip)
-    num_frames = size.stack_size * size.num_stacks
 
     def save() -> int:
         save_numpy(features, folder, "clip")
-        return num_frames
+        return size.stack_size * size.num_stacks
 
     yield "save", rate(save, device, size)
 
 
-def stages_of_vggish(device: torch.device, size: Size, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
+def stages_of_vggish(
+    device: torch.device, precision: str | None, size: Size, folder: Path
+) -> Iterator[tuple[str, dict[str, float]]]:
     """Seconds of sound a second of each stage alone, and of all of it."""
     path = str(folder / "sound.m4a")
     write_sound(Path(path), size.sound_seconds)
     with Sound(path) as sound:
         blocks = [torch.from_numpy(block).to(device).float().mean(dim=1) / 2**15 for block in sound]
-    extractor = VGGishExtractor(vggish.Config(weights="random"), str(device))
+    extractor = VGGishExtractor(vggish.Config(weights="random", precision=precision), str(device))
 
     def decode() -> int:
         with Sound(path) as sound:
@@ -159,18 +205,18 @@ def stages_of_vggish(device: torch.device, size: Size, folder: Path) -> Iterator
         return sum(map(len, resampled(iter(blocks), SOUND_RATE_HZ))) // 16_000
 
     at_16_khz = list(resampled(iter(blocks), SOUND_RATE_HZ))
-    patches = list(mel.patches(iter(at_16_khz), 32))
+    patches = [batch.to(extractor.dtype) for batch in mel.patches(iter(at_16_khz), extractor.batch_size)]
 
     def network() -> int:
         num_patches = sum(len(extractor.network(batch)) for batch in patches)
         return round(num_patches * mel.PATCH_SECONDS)
 
     def front_end() -> int:
-        return round(sum(map(len, mel.patches(iter(at_16_khz), 32))) * mel.PATCH_SECONDS)
+        return round(sum(map(len, mel.patches(iter(at_16_khz), extractor.batch_size))) * mel.PATCH_SECONDS)
 
     def extract() -> int:
-        save_numpy(extractor.extract(path), folder, "sound")
-        return size.sound_seconds
+        in_lanes(device, lambda number: save_numpy(extractor.extract(path), folder, f"sound{number}"))
+        return NUM_CLIPS[device.type] * size.sound_seconds
 
     for name, stage in {
         "sound: decode": decode,
@@ -182,21 +228,19 @@ def stages_of_vggish(device: torch.device, size: Size, folder: Path) -> Iterator
         yield name, rate(stage, device, size)
 
 
-def end_to_end(device: torch.device, size: Size, folder: Path) -> dict[str, float]:
-    """Frames a second from a file on disk to files on disk, both streams, of ours and of the plain version.
+def end_to_end(device: torch.device, config: i3d.Config, size: Size, folder: Path) -> dict[str, float]:
+    """Frames a second from files on disk to files on disk, both streams, of ours and of the plain version.
 
     The best of some rounds, of which the first warms up.
     """
     clip = folder / "clip.mp4"
-    ours = I3DExtractor(
-        i3d.Config(weights="random", stack_size=size.stack_size, step_size=size.stack_size, tail="drop"), str(device)
-    )
+    ours = I3DExtractor(config, str(device))
     plain = PlainExtractor(size.stack_size, str(device))
+    num_frames = size.stack_size * size.num_stacks
 
     def extract() -> int:
-        features = ours.extract(str(clip))
-        save_numpy(features, folder, "clip")
-        return len(features.spans) * size.stack_size
+        in_lanes(device, lambda number: save_numpy(ours.extract(str(clip)), folder, f"clip{number}"))
+        return NUM_CLIPS[device.type] * num_frames
 
     best: dict[str, float] = {"ours": 0.0, "plain": 0.0}
     for _ in range(size.num_rounds):  # in turn, because a shared machine's speed drifts
@@ -205,21 +249,50 @@ def end_to_end(device: torch.device, size: Size, folder: Path) -> dict[str, floa
             number = whole()
             _synchronize(device)
             best[name] = max(best[name], number / (time.perf_counter() - start))
-    return {
+    figures = {
         "frames_per_s": best["ours"],
         "plain_frames_per_s": best["plain"],
         "ratio_to_plain": best["ours"] / best["plain"],
-        "largest_difference": largest_difference(folder),
+        "least_cosine": least_cosine(folder),
     }
+    if device.type == "cuda":
+        figures["busy"] = busy(extract)
+    return figures
 
 
-def largest_difference(folder: Path) -> float:
-    """Between our features and the plain version's, relative to the largest feature of a stream."""
-    differences = []
+def in_lanes(device: torch.device, work: Callable[[int], object]) -> None:
+    """Do the work on so many clips, with as many in hand as a worker has."""
+    with ThreadPoolExecutor(num_lanes(str(device))) as lanes:
+        list(lanes.map(work, range(NUM_CLIPS[device.type])))
+
+
+def busy(work: Callable[[], object]) -> float:
+    """The part of the time of some work in which a GPU computes or copies."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        start = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profiler.events() or []
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
+    microseconds, until = 0.0, float("-inf")
+    for begin, end in spans:
+        microseconds += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return microseconds / 1e6 / seconds
+
+
+def least_cosine(folder: Path) -> float:
+    """Of our features with the plain version's."""
+    cosines = []
     for stream in ("rgb", "flow"):
-        ours, plain = np.load(folder / f"clip_{stream}.npy"), np.load(folder / f"{stream}.npy")
-        differences.append(float(np.abs(ours - plain).max() / np.abs(plain).max()))
-    return max(differences)
+        ours, plain = np.load(folder / f"clip0_{stream}.npy"), np.load(folder / f"{stream}.npy")
+        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(plain, axis=1)
+        cosines.append(float(((ours * plain).sum(axis=1) / lengths).min()))
+    return min(cosines)
 
 
 def rate(stage: Callable[[], int], device: torch.device, size: Size) -> dict[str, float]:
@@ -237,10 +310,10 @@ def rate(stage: Callable[[], int], device: torch.device, size: Size) -> dict[str
     return {"per_s": number / (time.perf_counter() - start)}
 
 
-def matrix_rate(device: torch.device, size: Size) -> float:
-    """GFLOP/s of a float32 matrix product."""
+def matrix_rate(device: torch.device, precision: str, size: Size) -> float:
+    """GFLOP/s of a matrix product of that precision."""
     side = MATRIX_SIZE[device.type]
-    matrix = torch.randn(side, side, device=device)
+    matrix = torch.randn(side, side, device=device, dtype=compute_in(precision))
 
     def product() -> int:
         matrix @ matrix
@@ -268,19 +341,25 @@ def decoded(path: str) -> Iterable[av.VideoFrame]:
         yield from container.decode(video=0)
 
 
-def scaled(path: str) -> Iterable[object]:
-    """Frames as the program uses them."""
+def frames_of(path: str) -> Iterable[object]:
+    """Frames as a CPU works on them."""
     with Video(path, HEIGHT) as video:
         yield from video
 
 
-def write_clip(path: Path, size: Size) -> None:
+def frames_on(device: torch.device, path: str) -> Iterator[Tensor]:
+    """Frames as a GPU works on them, on any device."""
+    with Video(path, HEIGHT) as video:
+        yield from scaled_frames(video, device)
+
+
+def write_clip(path: Path, num_frames: int, width: int, height: int) -> None:
     """A texture that drifts and a disc that crosses it, H.264."""
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32) * (HEIGHT / height)
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for t in range(size.num_frames):
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for t in range(num_frames):
             texture = np.sin((x + 2.5 * t) / 7) * np.cos((y - 1.2 * t) / 11) + np.sin((x + y + t) / 23)
             disc = np.hypot(x - (60 + 9 * t) % WIDTH, y - 128) < 30
             frame = np.clip(128 + 45 * np.where(disc, 1.5, texture), 0, 255).astype(np.uint8)
@@ -305,9 +384,10 @@ def write_sound(path: Path, seconds: int) -> None:
 
 def table(figures: dict[str, object]) -> str:
     """The figures for people to read."""
-    stages, whole = figures["stages"], figures["end_to_end"]
+    stages, whole, decoding = figures["stages"], figures["end_to_end"], figures["decoding"]
     assert isinstance(stages, dict)
     assert isinstance(whole, dict)
+    assert isinstance(decoding, dict)
     lines = [
         f"{figures['device']}, torch {figures['torch']}, {figures['precision']}",
         f"matrix product {figures['matrix_gflop_per_s']:.0f} GFLOP/s, copies {figures['copy_gb_per_s']:.1f} GB/s",
@@ -320,8 +400,15 @@ def table(figures: dict[str, object]) -> str:
         lines.append(line + ("  seconds of sound/s" if name.startswith("sound") else ""))
     lines.append(
         f"end to end {whole['frames_per_s']:.2f} frames/s, plain {whole['plain_frames_per_s']:.2f}: "
-        f"ratio {whole['ratio_to_plain']:.2f}, largest difference {whole['largest_difference']:.1e}"
+        f"ratio {whole['ratio_to_plain']:.2f}, least cosine {whole['least_cosine']:.6f}"
     )
+    if "busy" in whole:
+        lines.append(f"device busy {whole['busy']:.0%} of that time")
+    for name, way in decoding.items():
+        lines.append(
+            f"decoding {name} on one core: {way['planes_per_s']:.0f} frames/s into planes, {way['rgb_per_s']:.0f} "
+            f"scaled to RGB: ratio {way['ratio']:.2f}"
+        )
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import models
+from utils.devices import CPU, keep_freed_memory
 from utils.reading import Reading
 from utils.video_list import stem_of
 
@@ -37,6 +38,8 @@ class Job:
         from utils.workers import CannotStartError
 
         torch.set_num_threads(self.num_threads)
+        if device == CPU:
+            keep_freed_memory()
         try:
             return Work(self, models.load_extractor(self.feature_type)(self.config, device))
         except (WeightsError, ValueError) as error:

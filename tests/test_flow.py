@@ -1,6 +1,7 @@
 """Which pyramids and flows are computed, with a network that only notes what it is asked for."""
 
 from collections import Counter
+from itertools import islice
 
 import pytest
 import torch
@@ -31,25 +32,29 @@ class NotingNetwork:
         return (numbers / 100)[:, :, None, None].expand(-1, -1, height, width)
 
 
-def run(num_frames: int, stack_size: int, step_size: int, pairs_per_batch: int) -> NotingNetwork:
+def run(
+    num_frames: int, stack_size: int, step_size: int, pairs_per_batch: int, stacks_at_once: int = 1
+) -> NotingNetwork:
     """Compute the flows of all stacks and check each of them."""
     network = NotingNetwork()
-    flows = StackFlows(network, pairs_per_batch * 224 * 224)  # type: ignore[arg-type]
+    flows = StackFlows(network, pairs_per_batch)  # type: ignore[arg-type]
     frames = (torch.full((3, 224, 224), float(i)) for i in range(num_frames))
-    for stack in stacks(frames, stack_size + 1, step_size, cycle_tail=True):
-        numbers = torch.tensor([float(stack.place(i)) for i in range(stack_size + 1)])
-        expected = quantize_flow(torch.stack([numbers[:-1], numbers[1:]], dim=1) / 100)
-        seen = flows.of(stack)
-        assert seen.shape == (stack_size, 2, 224, 224)
-        assert torch.equal(seen[:, :, 5, 7], expected)
+    every = stacks(frames, stack_size + 1, step_size, cycle_tail=True)
+    while group := list(islice(every, stacks_at_once)):
+        numbers = torch.tensor([[float(stack.place(i)) for i in range(stack_size + 1)] for stack in group])
+        expected = quantize_flow(torch.stack([numbers[:, :-1], numbers[:, 1:]], dim=2) / 100)
+        seen = flows.of(group)
+        assert seen.shape == (len(group), stack_size, 2, 224, 224)
+        assert torch.equal(seen[:, :, :, 5, 7], expected)
     return network
 
 
+@pytest.mark.parametrize("stacks_at_once", [1, 2, 3, 9])
 @pytest.mark.parametrize("pairs_per_batch", [1, 3, 100])
 @pytest.mark.parametrize("step_size", [1, 4, 9, 10])
-def test_each_pyramid_and_each_flow_is_computed_once(step_size: int, pairs_per_batch: int) -> None:
+def test_each_pyramid_and_each_flow_is_computed_once(step_size: int, pairs_per_batch: int, stacks_at_once: int) -> None:
     num_frames = 11 + 3 * step_size  # full stacks only
-    network = run(num_frames, 10, step_size, pairs_per_batch)
+    network = run(num_frames, 10, step_size, pairs_per_batch, stacks_at_once)
     assert network.pyramids == Counter(range(num_frames))
     assert network.pairs == Counter((i, i + 1) for i in range(num_frames - 1))
     assert max(network.batches) <= pairs_per_batch
@@ -67,7 +72,13 @@ def test_a_short_video_is_cycled_and_no_pair_computed_twice(num_frames: int) -> 
     assert network.pairs == Counter({(i, (i + 1) % num_frames): 1 for i in range(num_frames)})
 
 
-def test_the_tail_wraps_from_the_last_frame_to_its_first() -> None:
-    network = run(10 + 6, 10, 10, 4)
+@pytest.mark.parametrize("stacks_at_once", [1, 2])
+def test_the_tail_wraps_from_the_last_frame_to_its_first(stacks_at_once: int) -> None:
+    network = run(10 + 6, 10, 10, 4, stacks_at_once)
     assert network.pairs == Counter([*((i, i + 1) for i in range(15)), (15, 10)])
     assert network.pyramids == Counter(range(16))
+
+
+def test_pairs_of_several_stacks_are_computed_together() -> None:
+    network = run(11 + 3 * 2, 10, 2, 100, stacks_at_once=4)
+    assert network.batches == [16]

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.i3d import published as i3d_published
@@ -14,6 +15,7 @@ from models.i3d.net import I3D, VARIANTS, Pool, Unit
 from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc import published as pwc_published
 from models.pwc.net import PWCNet
+from models.pwc.split import split_dense_blocks, spread_kernel
 from tests import seeded
 from tests.oracles import oracle, relative_difference
 from utils import weights
@@ -123,6 +125,14 @@ def test_folding_batch_norm_into_convolutions_changes_nothing_but_rounding(check
     assert relative_difference(network.fold_batch_norm()(images), before) < 1e-5
 
 
+def test_merging_the_convolutions_of_one_pixel_changes_nothing(checkpoints: dict[str, str]) -> None:
+    network = I3D(2, VARIANTS["ancestor"]).eval()
+    weights.load(network, Path(checkpoints["i3d_flow_path"]), i3d_published.our_key)
+    images = torch.rand(2, 2, 9, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = network.fold_batch_norm()(images)
+    assert relative_difference(network.merge_points()(images), before) < 1e-6
+
+
 @pytest.mark.parametrize("variant", ["ancestor", "deepmind"])
 def test_time_shrinks_as_tensorflow_or_the_conversion_pads(variant: str) -> None:
     """Length after the stem: the conversion floors (T + 5 - 7) / 2 + 1, TensorFlow's SAME gives ceil(T / 2)."""
@@ -144,6 +154,25 @@ def test_pyramids_computed_once_a_frame_give_the_flow_of_image_pairs(pwc: PWCNet
     pyramid = pwc.pyramid(frames)
     first, second = ({level: features[part] for level, features in pyramid.items()} for part in (slice(2), slice(1, 3)))
     torch.testing.assert_close(pwc.flow(first, second, 100, 160), pwc(frames[:-1], frames[1:]), atol=1e-4, rtol=0)
+
+
+def test_decoders_that_concatenate_nothing_give_the_flow_of_those_of_the_paper(
+    checkpoints: dict[str, str], clip: Tensor, flow: Tensor
+) -> None:
+    network = PWCNet().eval()
+    weights.load(network, Path(checkpoints["pwc_path"]), pwc_published.our_key)
+    split = split_dense_blocks(network).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(split(clip[:2], clip[1:3]), flow[:2], atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5)])
+def test_a_transposed_convolution_is_a_convolution_whose_pixels_are_spread(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    transposed = torch.nn.ConvTranspose2d(7, 2, kernel_size=4, stride=2, padding=1)
+    images = torch.randn(2, 7, height, width)
+    kernel, bias = spread_kernel(transposed)
+    spread = F.pixel_shuffle(F.conv2d(images, kernel, bias, padding=1), 2)
+    torch.testing.assert_close(spread, transposed(images), atol=1e-5, rtol=1e-5)
 
 
 ODD_AND_EVEN_LENGTHS = [9, 16, 17, 18, 19]

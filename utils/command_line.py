@@ -3,9 +3,11 @@
 import argparse
 import math
 from collections.abc import Mapping
+from itertools import chain
 from types import ModuleType
 from typing import NoReturn
 
+from utils.devices import PRECISIONS
 from utils.reading import Reading
 
 STATUS = 2  # of the program, after a wrong option
@@ -32,6 +34,18 @@ def make_parser(extractors: Mapping[str, ModuleType]) -> argparse.ArgumentParser
         nargs="+",
         metavar="ID",
         help="a worker for each: a GPU's number, or cpu, which can be repeated (default: all GPUs, or else cpu)",
+    )
+
+    option(
+        "--precision",
+        choices=sorted(set(chain(*PRECISIONS.values()))),
+        help="what the networks compute in (default: fp16 on GPUs, fp32 on CPUs)",
+    )
+    option(
+        "--batch_size",
+        type=int,
+        metavar="N",
+        help="frames, or patches of sound, that networks see at once (default: as many as memory and speed suggest)",
     )
 
     option = parser.add_argument_group("output").add_argument

@@ -1,12 +1,21 @@
 """Device ids -> devices, checked against this machine; and how they compute."""
 
+import ctypes
 import gc
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 Result = TypeVar("Result")
 
 CPU = "cpu"
+# The fastest whose features stay within a cosine of 0.9999 of float32's comes first: see benchmarks/README.md.
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp16", "tf32", "fp32", "bf16")}
+DEFAULT_PRECISION = {kind: precisions[0] for kind, precisions in PRECISIONS.items()}
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")  # in PyTorch's words
 
 
@@ -20,12 +29,53 @@ class DeviceError(Exception):
     """A device id that this machine does not have, or that is none; the message lists what there is."""
 
 
-def compute_in_float32() -> None:
-    """Have this process compute float32 as float32: no TF32 on GPUs, whatever PyTorch's own defaults are."""
+def precision_on(device: str, wanted: str | None) -> str:
+    """The precision to compute in on a device: the wanted one, or the device's default.
+
+    Raises DeviceError where the device does not have it, or so slowly that nobody can mean it.
+    """
+    kind = device.partition(":")[0]
+    if wanted is not None and wanted not in PRECISIONS[kind]:
+        raise DeviceError(f"--precision {wanted}: a CPU computes in {' or '.join(PRECISIONS[kind])}")
+    return wanted or DEFAULT_PRECISION[kind]
+
+
+def compute_in(precision: str) -> "torch.dtype":
+    """The type of the networks' numbers; has this process compute float32 as TF32 where, and only where, that is
+    wanted, whatever PyTorch's own defaults are.
+    """
     import torch
 
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+
+
+def made_current(device: str) -> AbstractContextManager[object]:
+    """A context in which new streams, pinned memory and kernels belong to the device; each thread needs its own."""
+    import torch
+
+    return nullcontext() if device == CPU else torch.cuda.device(device)
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep memory that it frees, for what it needs next, where the C library can be told so.
+
+    Networks free and take hundreds of megabytes in each layer. From the kernel these come as pages of zeros, again and
+    again, which cost a fifth of the time on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_TOP_PAD, 2**26)
+
+
+def items_that_fit(device: str, bytes_per_item: int, most: int, num_sharing: int) -> int:
+    """How many items of that size a GPU's free memory holds, half of it left, for each of some that share it."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(most, free // 2 // num_sharing // bytes_per_item))
 
 
 def fitting(work: Callable[[int], Result], batch_size: int) -> Result:

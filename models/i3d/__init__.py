@@ -31,6 +31,8 @@ class Config:
     min_side_size: int = 256
     tail: str = "cycle"
     i3d_variant: str = "ancestor"
+    precision: str | None = None
+    batch_size: int | None = None
     weights: str = "pretrained"
     pwc_path: str | None = None
     i3d_rgb_path: str | None = None
@@ -47,6 +49,8 @@ class Config:
             raise ValueError(f"--min_side_size {self.min_side_size}: I3D sees a crop of {CROP_SIZE} pixels")
         if self.extraction_fps is not None and not (math.isfinite(self.extraction_fps) and self.extraction_fps > 0):
             raise ValueError(f"--extraction_fps {self.extraction_fps}: must be a number of frames above 0")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"--batch_size {self.batch_size}: must be at least 1 frame")
         for option in ("pwc_path", "i3d_rgb_path", "i3d_flow_path"):
             if self.weights == "random" and getattr(self, option) is not None:
                 raise ValueError(f"--{option} does not go with --weights random")
@@ -62,7 +66,7 @@ class Config:
     def settings(self) -> dict[str, object]:
         """What the features of a stream depend on, besides the weights."""
         names = ("stack_size", "step_size", "extraction_fps", "min_side_size", "tail", "i3d_variant")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"precision": self.precision or "default"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,40 +12,50 @@ from torch import Tensor, nn
 
 from models.i3d import CROP_SIZE, Config, published
 from models.i3d.flow import StackFlows
+from models.i3d.frames import scaled_frames
 from models.i3d.net import I3D, VARIANTS
 from models.i3d.predictions import class_names, describe
 from models.i3d.transforms import center_crop, normalize_rgb
 from models.pwc.net import PWCNet
 from models.pwc.published import our_key as our_pwc_key
+from models.pwc.split import split_dense_blocks
 from utils import weights
 from utils.container import MediaError
-from utils.devices import compute_in_float32, fitting
+from utils.devices import compute_in, fitting, items_that_fit, made_current, num_lanes, precision_on
 from utils.features import Features
 from utils.files import whole_folder
 from utils.media import Frame, Video, write_png
 from utils.reading import Reading
 from utils.stacks import Stack, stacks
 
-# Of the frames whose flow is computed together. On a CPU more are no faster, and take more memory.
-PIXELS_PER_BATCH = {"cpu": 4 * 256 * 341, "cuda": 16 * 256 * 341}
+REFERENCE_PIXELS = 256 * 341  # of a frame; of larger ones, fewer make a batch
+CPU_BATCH = 4  # frames; more are no faster, and take more memory
+LARGEST_BATCH = 256  # frames, on a GPU, where more are no faster
+BYTES_PER_FRAME = {2: 40_000_000, 4: 80_000_000}  # in a batch, by the size of the networks' numbers
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class Extractor:
-    """Holds the networks on one device. Its arithmetic is float32: TF32 is switched off for the whole process."""
+    """Holds the networks on one device. It decides for the whole process whether float32 is computed as TF32."""
 
     def __init__(self, config: Config, device: str) -> None:
-        compute_in_float32()
         self.config = config
         self.device = torch.device(device)
+        self.dtype = compute_in(precision_on(device, config.precision))
         self.i3d: dict[str, I3D] = {}
         if "rgb" in config.streams:
             self.i3d["rgb"] = self._i3d(3, config.i3d_rgb_path)
         if "flow" in config.streams:
             self.i3d["flow"] = self._i3d(2, config.i3d_flow_path)
-            self.pwc = self._ready(PWCNet(), config.pwc_path, our_pwc_key).to(memory_format=torch.channels_last)
+            self.pwc = self._ready(
+                PWCNet(),
+                config.pwc_path,
+                our_pwc_key,
+                lambda loaded: split_dense_blocks(loaded).to(memory_format=torch.channels_last),
+            )
         self.class_names = class_names(config.kinetics_class_labels) if config.show_kinetics_pred else []
+        self.batch_size = config.batch_size or self._batch_that_fits()
 
     def extract(self, path: str, frames_folder: Path | None = None, reading: Reading | None = None) -> Features:
         """The features of a video, float32 (N, 1024) a stream.
@@ -52,29 +63,29 @@ class Extractor:
         Its frames, scaled, are also written to `frames_folder`, if given, which appears when all are there. Raises
         MediaError, SaveError and NoMemoryError.
         """
-        work = partial(self._extract, path, frames_folder, reading)
-        return fitting(work, PIXELS_PER_BATCH[self.device.type])
+        return fitting(partial(self._extract, path, frames_folder, reading), self.batch_size)
 
     @torch.inference_mode()
-    def _extract(
-        self, path: str, frames_folder: Path | None, reading: Reading | None, pixels_per_batch: int
-    ) -> Features:
+    def _extract(self, path: str, frames_folder: Path | None, reading: Reading | None, batch_size: int) -> Features:
         config = self.config
         rows: dict[str, list[Tensor]] = {stream: [] for stream in config.streams}
         spans = []
-        flows = StackFlows(self.pwc, pixels_per_batch) if "flow" in config.streams else None
         with (
+            made_current(str(self.device)),
             Video(path, config.min_side_size, config.extraction_fps, reading) as video,
             whole_folder(frames_folder) if frames_folder else nullcontext() as folder,
         ):
-            frames = self._on_device(_kept(video, folder) if folder else video)
-            for stack in stacks(frames, config.stack_size + 1, config.step_size, config.tail == "cycle"):
+            every = stacks(self._frames(video, folder), config.stack_size + 1, config.step_size, config.tail == "cycle")
+            flows = None
+            while group := list(islice(every, max(1, batch_size // config.stack_size))):
                 if "rgb" in rows:
-                    rows["rgb"].append(self._features("rgb", self._rgb(stack)))
-                if flows is not None:
-                    rows["flow"].append(self._features("flow", flows.of(stack)))
-                end = stack.start + min(stack.num_distinct, config.stack_size)
-                spans.append((float(stack.start / video.fps), float(end / video.fps)))
+                    rows["rgb"].append(self._features("rgb", self._rgb(group)))
+                if "flow" in rows:
+                    flows = flows or StackFlows(self.pwc, self._pairs_per_batch(batch_size, group[0].items[0]))
+                    rows["flow"].append(self._features("flow", flows.of(group)))
+                for stack in group:
+                    end = stack.start + min(stack.num_distinct, config.stack_size)
+                    spans.append((float(stack.start / video.fps), float(end / video.fps)))
             if not spans:
                 raise MediaError(
                     "too_short",
@@ -91,38 +102,69 @@ class Extractor:
             report=self._predictions(features, spans) if config.show_kinetics_pred else "",
         )
 
-    def _on_device(self, frames: Iterable[Frame]) -> Iterator[Tensor]:
-        """Frames (H, W, 3) as tensors (3, H, W)."""
-        for frame in frames:
+    def _frames(self, video: Video, folder: Path | None) -> Iterator[Tensor]:
+        """The frames (3, H, W) of a video on the device, written to a folder, too, if there is one.
+
+        FFmpeg scales them where that is as fast, or where people want to look at them.
+        """
+        if self.device.type == "cuda" and folder is None:
+            yield from scaled_frames(video, self.device)
+            return
+        for frame in _kept(video, folder) if folder else video:
             yield torch.from_numpy(frame).to(self.device).permute(2, 0, 1)
 
-    def _rgb(self, stack: Stack[Tensor]) -> Tensor:
-        """What I3D sees of the frames of a stack but its last, (T, 3, 224, 224)."""
-        frames = [center_crop(frame, CROP_SIZE) for frame in stack.items[: self.config.stack_size]]
-        return normalize_rgb(torch.stack(frames))
+    def _pairs_per_batch(self, batch_size: int, frame: Tensor) -> int:
+        """How many pairs of frames of that size (3, H, W) are computed together."""
+        if self.config.batch_size is not None:
+            return batch_size
+        return max(1, batch_size * REFERENCE_PIXELS // frame[0].numel())
+
+    def _rgb(self, group: list[Stack[Tensor]]) -> Tensor:
+        """What I3D sees of the frames of some stacks but their last ones, (B, T, 3, 224, 224)."""
+        size = self.config.stack_size
+        frames = [center_crop(frame, CROP_SIZE) for stack in group for frame in stack.items[:size]]
+        return normalize_rgb(torch.stack(frames)).view(len(group), size, 3, CROP_SIZE, CROP_SIZE)
 
     def _features(self, stream: str, images: Tensor) -> Tensor:
-        """The feature (1, 1024) of a stack of images (T, C, 224, 224)."""
-        features: Tensor = self.i3d[stream](images.transpose(0, 1)[None])
+        """The features (B, 1024), float32, of stacks of images (B, T, C, 224, 224)."""
+        features: Tensor = self.i3d[stream](images.transpose(1, 2).to(self.dtype))
         return features
 
     def _predictions(self, features: dict[str, Tensor], spans: list[tuple[float, float]]) -> str:
         """The likeliest classes of each stack, by the sum of the streams' logits."""
-        logits = sum(self.i3d[stream].classify(rows) for stream, rows in features.items())
+        logits = sum(self.i3d[stream].classify(rows.to(self.dtype)).float() for stream, rows in features.items())
         assert isinstance(logits, Tensor)
         return describe(logits.cpu(), spans, self.class_names)
 
     def _i3d(self, channels: int, path: str | None) -> I3D:
-        network = self._ready(I3D(channels, VARIANTS[self.config.i3d_variant]), path, published.our_key)
-        return network.fold_batch_norm().to(memory_format=torch.channels_last_3d)
+        network = I3D(channels, VARIANTS[self.config.i3d_variant])
+        return self._ready(
+            network,
+            path,
+            published.our_key,
+            lambda loaded: loaded.fold_batch_norm().merge_points().to(memory_format=torch.channels_last_3d),
+        )
 
-    def _ready(self, network: Network, path: str | None, our_key: Callable[[str], str]) -> Network:
-        """The network with its weights, for inference, on the device."""
+    def _ready(
+        self,
+        network: Network,
+        path: str | None,
+        our_key: Callable[[str], str],
+        rebuilt: Callable[[Network], Network],
+    ) -> Network:
+        """The network with its weights, rebuilt for inference, on the device."""
         if path is None:
             weights.randomize(network, seed=0)
         else:
             weights.load(network, Path(path), our_key)
-        return network.eval().to(self.device)
+        return rebuilt(network.eval()).to(self.device, self.dtype)
+
+    def _batch_that_fits(self) -> int:
+        """Frames whose flow is computed together; those of so many stacks go through I3D together."""
+        if self.device.type == "cpu":
+            return CPU_BATCH
+        device = str(self.device)
+        return items_that_fit(device, BYTES_PER_FRAME[self.dtype.itemsize], LARGEST_BATCH, num_lanes(device))
 
 
 def _kept(video: Iterable[Frame], folder: Path) -> Iterator[Frame]:

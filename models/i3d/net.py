@@ -87,7 +87,7 @@ class I3D(nn.Module):
         x = self.mixed_4f(self.mixed_4e(x))
         x = self.pool_5a(x)  # (B, 832, T/8, 7, 7)
         x = self.mixed_5c(self.mixed_5b(x))
-        x = F.avg_pool3d(x, (min(2, x.shape[2]), 7, 7), stride=1)
+        x = F.avg_pool3d(x.float(), (min(2, x.shape[2]), 7, 7), stride=1)
         features: Tensor = x.mean(dim=(2, 3, 4))
         return features
 
@@ -105,6 +105,15 @@ class I3D(nn.Module):
             if isinstance(module, Unit) and isinstance(module.norm, nn.BatchNorm3d):
                 module.conv = fuse_conv_bn_eval(module.conv, module.norm)
                 module.norm = nn.Identity()
+        return self
+
+    def merge_points(self) -> "I3D":
+        """Have each mixed block read its input once for all convolutions of one pixel, after `fold_batch_norm`; returns
+        itself.
+        """
+        for module in self.modules():
+            if isinstance(module, Mixed):
+                module.merge_points()
         return self
 
 
@@ -146,6 +155,9 @@ class Mixed(nn.Module):
     def __init__(self, channels_in: int, name: str, variant: Variant) -> None:
         super().__init__()
         point, reduce_1, space_1, reduce_2, space_2, pool_point = MIXED_CHANNELS[name]
+        self.variant = variant
+        self.points: Unit | None = None
+        self.points_channels = (point, reduce_1, reduce_2)
         self.point = Unit(channels_in, point, 1, variant=variant)
         self.reduce_1 = Unit(channels_in, reduce_1, 1, variant=variant)
         self.space_1 = Unit(reduce_1, space_1, 3, variant=variant)
@@ -155,13 +167,23 @@ class Mixed(nn.Module):
         self.pool_point = Unit(channels_in, pool_point, 1, variant=variant)
 
     def forward(self, x: Tensor) -> Tensor:
-        branches = [
-            self.point(x),
-            self.space_1(self.reduce_1(x)),
-            self.space_2(self.reduce_2(x)),
-            self.pool_point(self.pool(x)),
-        ]
+        if self.points is None:
+            point, reduced_1, reduced_2 = self.point(x), self.reduce_1(x), self.reduce_2(x)
+        else:
+            point, reduced_1, reduced_2 = self.points(x).split(self.points_channels, dim=1)
+        branches = [point, self.space_1(reduced_1), self.space_2(reduced_2), self.pool_point(self.pool(x))]
         return torch.cat(branches, dim=1)
+
+    def merge_points(self) -> None:
+        """Make one unit of the three of one pixel that read the block's input, whose batch norms are folded."""
+        units = [self.point, self.reduce_1, self.reduce_2]
+        merged = Unit(self.point.conv.in_channels, sum(self.points_channels), 1, variant=self.variant)
+        merged.norm = nn.Identity()
+        merged.conv.weight = nn.Parameter(torch.cat([unit.conv.weight for unit in units]), requires_grad=False)
+        biases = [unit.conv.bias for unit in units if unit.conv.bias is not None]
+        merged.conv.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+        self.points = merged
+        del self.point, self.reduce_1, self.reduce_2
 
 
 def _pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], by_length: bool) -> Tensor:

@@ -9,6 +9,13 @@ from torch import Tensor
 MAX_DISPLACEMENT = 4
 BLOCK = 32  # pixels
 NUM_DISPLACEMENTS = (2 * MAX_DISPLACEMENT + 1) ** 2
+NEGATIVE_SLOPE = 0.1
+
+
+def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
+    out[:, :NUM_DISPLACEMENTS] = F.leaky_relu(
+        cost_volume(first, second if flow is None else warp(second, flow)), NEGATIVE_SLOPE
+    )
 
 
 def cost_volume(first: Tensor, second: Tensor) -> Tensor:
@@ -40,12 +47,14 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     weight lies outside the image the result is 0.
     """
     height, width = image.shape[2:]
+    flow = flow.float()
     x = flow[:, 0] + torch.arange(width, dtype=flow.dtype, device=flow.device)
     y = flow[:, 1] + torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None]
     # grid_sample with align_corners=True maps -1 and 1 to the centres of the first and the last pixel.
     grid = torch.stack([x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1], dim=3)
-    sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-    return sampled * (_weight_inside(x, width) * _weight_inside(y, height) > 0.999)[:, None]
+    sampled = F.grid_sample(image.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    inside = _weight_inside(x, width) * _weight_inside(y, height) > 0.999
+    return (sampled * inside[:, None]).to(image.dtype)
 
 
 def _weight_inside(position: Tensor, size: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.pwc.cost_volume import NUM_DISPLACEMENTS, cost_volume, warp
+from models.pwc.cost_volume import NEGATIVE_SLOPE, NUM_DISPLACEMENTS, cost_volume, warp
 
 PYRAMID_CHANNELS = (16, 32, 64, 96, 128, 196)  # levels 1 to 6, each half the size of the one before
 DENSE_CHANNELS = (128, 128, 96, 64, 32)
@@ -52,9 +52,9 @@ class PWCNet(nn.Module):
         """The features of RGB images (B, 3, H, W) in 0..255, of any dtype."""
         height, width = frames.shape[2:]
         padded = [math.ceil(side / SIZE_MULTIPLE) * SIZE_MULTIPLE for side in (height, width)]
-        bgr = frames.flip(1).to(next(self.parameters()).dtype) / 255
+        bgr = frames.flip(1).float() / 255
         features = F.interpolate(bgr, size=padded, mode="bilinear", align_corners=False)
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = features.to(next(self.parameters()).dtype, memory_format=torch.channels_last)
         pyramid = {}
         for level, convs in enumerate(self.levels, start=1):
             features = convs(features)
@@ -68,7 +68,7 @@ class PWCNet(nn.Module):
         for level, decode in self.decoders.items():
             flow, dense = decode(first[int(level)], second[int(level)], flow, dense)
         assert flow is not None
-        flow = PIXELS_PER_UNIT * (flow + self.refiner(dense))
+        flow = PIXELS_PER_UNIT * (flow.float() + self.refiner(dense).float())
         padded_height, padded_width = (side << FINEST for side in flow.shape[2:])
         flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
         return flow * flow.new_tensor([width / padded_width, height / padded_height])[:, None, None]
@@ -100,10 +100,10 @@ class Decoder(nn.Module):
         self, first: Tensor, second: Tensor, coarse_flow: Tensor | None, coarse_dense: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         if coarse_flow is None:
-            dense = _leaky_relu(cost_volume(first, second))
+            dense = leaky_relu(cost_volume(first, second))
         else:
             flow = self.upsample_flow(coarse_flow)
-            costs = _leaky_relu(cost_volume(first, warp(second, flow * self.units_to_pixels)))
+            costs = leaky_relu(cost_volume(first, warp(second, flow * self.units_to_pixels)))
             dense = torch.cat([costs, first, flow, self.upsample_dense(coarse_dense)], dim=1)
         dense = dense.contiguous(memory_format=torch.channels_last)
         for conv in self.dense:
@@ -111,14 +111,14 @@ class Decoder(nn.Module):
         return self.to_flow(dense), dense
 
 
-def _leaky_relu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.1)
+def leaky_relu(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, NEGATIVE_SLOPE)
 
 
 def _conv(channels_in: int, channels_out: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=dilation, dilation=dilation),
-        nn.LeakyReLU(0.1, inplace=True),
+        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
     )
 
 

@@ -18,11 +18,15 @@ class Config:
     """What to extract with VGGish, and how. Raises ValueError for values that do not go together."""
 
     postprocess: bool = False
+    precision: str | None = None
+    batch_size: int | None = None
     weights: str = "pretrained"
     vggish_model_path: str | None = None
     vggish_pca_path: str | None = None
 
     def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"--batch_size {self.batch_size}: must be at least 1 patch")
         if self.weights == "random" and self.vggish_model_path is not None:
             raise ValueError("--vggish_model_path does not go with --weights random")
         if self.postprocess and self.weights == "random" and self.vggish_pca_path is None:
@@ -38,7 +42,7 @@ class Config:
     @property
     def settings(self) -> dict[str, object]:
         """What the features depend on, besides the weights."""
-        return {"postprocess": self.postprocess}
+        return {"postprocess": self.postprocess, "precision": self.precision or "default"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
