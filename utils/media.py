@@ -3,11 +3,12 @@
 FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Self, cast
+from typing import Self, TypeVar, cast
 
 import av
 import av.filter
@@ -17,6 +18,7 @@ from av.sidedata.sidedata import SideDataContainer
 
 from utils.container import BROADCAST, Container, DecodeErrors, Decoder, MediaError, cause
 from utils.pacing import paced
+from utils.pictures import LAYOUTS, SCALED, Bytes, Picture, PictureFormat, copy_planes
 from utils.reading import Reading
 from utils.watches import RESTART_SECONDS
 
@@ -25,6 +27,8 @@ Frame = npt.NDArray[np.uint8]
 
 Samples = npt.NDArray[np.int16]
 """(samples, channels)."""
+
+Item = TypeVar("Item")
 
 FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
@@ -53,6 +57,28 @@ ROTATIONS = {  # degrees anticlockwise
     180: (-1, 0, 0, -1),
     -180: (-1, 0, 0, -1),
 }
+
+
+# What swscale converts of the ways to code colours, by the numbers in ITU-T H.273; it refuses others.
+MATRICES = (1, 2, 4, 5, 6, 7, 9)
+TRANSFERS = (1, 2, *range(4, 9), *range(11, 19))
+PRIMARIES = (1, 2, *range(4, 13), 22)
+FULL_RANGE = 2
+RANGES = (0, 1, FULL_RANGE)  # not told, limited, and full, by FFmpeg's numbers
+ALWAYS_FULL_RANGE = ("yuvj420p", "yuvj422p", "yuvj444p", "gray")
+
+
+_Stored = tuple[str, int, int]
+_Colours = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class _Display:
+    """How a video is shown, which its first frame tells."""
+
+    orientation: tuple[str, ...]
+    width: int
+    height: int
 
 
 class _Medium:
@@ -94,6 +120,9 @@ class Video(_Medium):
                 raise MediaError("no_video", f"{path}: no video stream")
             self._decoder = Decoder(self._container, stream)
             self._stream = stream
+            self._display: _Display | None = None
+            self._graph: av.filter.Graph | None = None
+            self._formats: dict[tuple[_Stored, _Colours], PictureFormat] = {}
             self._own_fps = max(stream.average_rate or Fraction(0), Fraction(0)) or _measured_fps(self._container)
             self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
             if self.fps > MAX_FPS:
@@ -105,15 +134,36 @@ class Video(_Medium):
             raise
 
     def __iter__(self) -> Iterator[Frame]:
-        scale, last, frame = None, None, np.empty(0, np.uint8)
+        return self._given(self._scaled)
+
+    def pictures(self, allocate: Callable[[int], Bytes] | None = None) -> Iterator[Picture]:
+        """Instead of the frames that iterating gives, what they are made of, for `models.i3d.scale.scaled`.
+
+        One that is repeated is the same object again. `allocate` gives the memory of a picture for a number of bytes.
+        Pictures of one video may be of several formats, but not of several scaled sizes. What is stored in a way that
+        is not of `LAYOUTS` is scaled already.
+        """
+
+        def picture(decoded: av.VideoFrame) -> Picture:
+            form = self._format(decoded)
+            data = allocate(form.num_bytes) if allocate else np.empty(form.num_bytes, np.uint8)
+            if form.pixels == SCALED:
+                np.copyto(data.reshape(form.height, form.width, 3), self._scaled(decoded))
+            else:
+                copy_planes(decoded, form, data)
+            return Picture(data, form)
+
+        return self._given(picture)
+
+    def _given(self, make: Callable[[av.VideoFrame], Item]) -> Iterator[Item]:
+        """What is made of each frame at the constant rate, once of those that are repeated."""
+        last: tuple[av.VideoFrame, Item] | None = None
         try:
             for decoded in paced(self._timed(), self.fps, self._own_fps):
-                scale = scale or self._scaler(decoded)
-                if decoded is not last:
-                    scale.vpush(decoded)
-                    last, frame = decoded, cast(Frame, scale.vpull().to_ndarray())
+                if last is None or decoded is not last[0]:
+                    last = decoded, make(decoded)
                 self.num_frames += 1
-                yield frame
+                yield last[1]
         except DecodeErrors as error:
             raise MediaError("corrupt", f"{self.path}: decoding failed: {cause(error)}") from error
         if last is None:
@@ -154,30 +204,52 @@ class Video(_Medium):
         if self.fps == self._own_fps and self.fps * seconds < MIN_FPS_RATIO * (num_decoded - 1):
             self._decoder.lose("corrupt", f"its frames are not of {float(self.fps):g} a second, as it says")
 
+    def _scaled(self, decoded: av.VideoFrame) -> Frame:
+        """A decoded frame as displayed, scaled, RGB."""
+        self._graph = self._graph or self._scaler(decoded)
+        self._graph.vpush(decoded)
+        return cast(Frame, self._graph.vpull().to_ndarray())
+
     def _scaler(self, first: av.VideoFrame) -> av.filter.Graph:
         """A graph that turns each decoded frame into one as displayed, scaled, RGB."""
-        orientation = _orientation(first)
-        turned = any(step.startswith("transpose") for step in orientation)
-        width, height = (first.height, first.width) if turned else (first.width, first.height)
-        width, height = scaled_size(width, height, self.min_side_size)
-        if width * height > MAX_SCALED_PIXELS:
-            raise MediaError(
-                "bad_size",
-                f"{self.path}: {first.width}x{first.height} would be scaled to {width}x{height}, over the limit of "
-                f"{MAX_SCALED_PIXELS} pixels",
-            )
+        display = self._displayed(first)
         graph = av.filter.Graph()
         graph.threads = 1
         source = graph.add_buffer(
             width=first.width, height=first.height, format=first.format, time_base=Fraction(1, 1000)
         )
         nodes = [source]
-        scale = f"scale=w={width}:h={height}:flags=bicubic"
-        for step in (*orientation, scale, "format=pix_fmts=rgb24", "buffersink"):
+        scale = f"scale=w={display.width}:h={display.height}:flags=bicubic"
+        for step in (*display.orientation, scale, "format=pix_fmts=rgb24", "buffersink"):
             name, _, arguments = step.partition("=")
             nodes.append(graph.add(name, arguments or None))
         graph.link_nodes(*nodes).configure()
         return graph
+
+    def _displayed(self, decoded: av.VideoFrame) -> _Display:
+        """How the video is shown: as its first decoded frame says."""
+        if self._display is None:
+            orientation = _orientation(decoded)
+            turned = any(step.startswith("transpose") for step in orientation)
+            width, height = (decoded.height, decoded.width) if turned else (decoded.width, decoded.height)
+            width, height = scaled_size(width, height, self.min_side_size)
+            if width * height > MAX_SCALED_PIXELS:
+                raise MediaError(
+                    "bad_size",
+                    f"{self.path}: {decoded.width}x{decoded.height} would be scaled to {width}x{height}, over the "
+                    f"limit of {MAX_SCALED_PIXELS} pixels",
+                )
+            self._display = _Display(orientation, width, height)
+        return self._display
+
+    def _format(self, decoded: av.VideoFrame) -> PictureFormat:
+        """The format of a decoded frame's picture."""
+        stored = decoded.format.name, decoded.width, decoded.height
+        colours = decoded.colorspace, decoded.color_range, decoded.color_trc, decoded.color_primaries
+        form = self._formats.get((stored, colours))
+        if form is None:
+            form = self._formats[stored, colours] = _picture_format(stored, colours, self._displayed(decoded))
+        return form
 
 
 class Sound(_Medium):
@@ -323,6 +395,32 @@ def _measured_fps(container: Container) -> Fraction:
     if len(times) < 2 or times[0] == times[-1] or stream.time_base is None:
         return FALLBACK_FPS
     return (len(times) - 1) / ((times[-1] - times[0]) * stream.time_base)
+
+
+def _picture_format(stored: _Stored, colours: _Colours, display: _Display) -> PictureFormat:
+    """The format of pictures of a pixel format, width and height, and of a matrix, range, transfer and primaries."""
+    pixels, width, height = stored
+    matrix, color_range, transfer, primaries = colours
+    is_known = matrix in MATRICES and color_range in RANGES and transfer in TRANSFERS and primaries in PRIMARIES
+    form = PictureFormat(
+        pixels,
+        width,
+        height,
+        matrix,
+        color_range == FULL_RANGE or pixels in ALWAYS_FULL_RANGE,
+        display.orientation,
+        display.width,
+        display.height,
+    )
+    if pixels in LAYOUTS and is_known and not (form.is_transposed and _is_oblong(pixels)):
+        return form
+    return PictureFormat(SCALED, display.width, display.height, 2, True, (), display.width, display.height)
+
+
+def _is_oblong(pixels: str) -> bool:
+    """Whether the chroma is narrower but not lower, so that FFmpeg transposes no such picture without converting it."""
+    shifts = LAYOUTS[pixels].chroma_shifts or (0, 0)
+    return shifts[0] != shifts[1]
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[str, ...]:
