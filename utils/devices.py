@@ -7,6 +7,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 CPU = "cpu"
+NUM_LANES = 4  # of a GPU
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")  # in PyTorch's words
 
 
@@ -54,6 +55,11 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
+
+
+def num_lanes(device: str) -> int:
+    """How many videos are in hand at once on a device: several on a GPU, so that it has work while one is opened."""
+    return 1 if device == CPU else NUM_LANES
 
 
 def resolve(ids: Sequence[str] | None) -> list[str]:
