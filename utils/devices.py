@@ -15,6 +15,7 @@ class NoMemoryError(Exception):
     """A video does not fit into the memory of its device, in batches of half the size either."""
 
     reason = "out_of_memory"
+    better_alone = True  # where other videos take memory of the same device
 
 
 class DeviceError(Exception):

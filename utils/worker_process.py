@@ -54,6 +54,8 @@ class Row:
     report: str = ""
     losses: str = ""
     stops_run: bool = False
+    better_alone: bool = False
+    """Whether it failed for want of what other videos in the worker's hands took."""
 
 
 class Opened(NamedTuple):
@@ -67,8 +69,8 @@ Process = Callable[[str, Callable[[float], None]], Done | None]
 """Does the work on one path, and calls the function it is given with the video's length in seconds when it knows it.
 
 None says that there is nothing to do. An exception fails that video; its attribute `reason`, if any, says why in one
-word, and its attribute `stops_run` that it would be no better with any other video. In a worker of several lanes it is
-called from several threads at once.
+word, its attribute `stops_run` that it would be no better with any other video, and its attribute `better_alone` that
+it may be without others in hand. In a worker of several lanes it is called from several threads at once.
 """
 
 Start = Callable[[str], Process]
@@ -154,8 +156,14 @@ def _attempt(process: Process, path: str, tell: Callable[[Message], None]) -> Ro
     except BrokenWorkerError:
         raise
     except Exception as error:
-        stops_run = getattr(error, "stops_run", False)
-        return Row(path, "failed", getattr(error, "reason", "error"), _text(error), stops_run=stops_run)
+        return Row(
+            path,
+            "failed",
+            getattr(error, "reason", "error"),
+            _text(error),
+            stops_run=getattr(error, "stops_run", False),
+            better_alone=getattr(error, "better_alone", False),
+        )
     if done is None:
         return Row(path, "skipped")
     return Row(path, "ok", None, None, done.outputs, done.seconds, done.report, done.losses)

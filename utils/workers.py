@@ -2,9 +2,12 @@
 
 The queue lives in the parent because a queue that workers share can be locked for ever by one that is killed while
 it reads. A worker gets paths over a pipe of its own, one at a time or as many as it has lanes; the parent waits on all
-pipes and all processes together, so it knows what a dead worker had in hand. If that is one video, it was the one. Of
-several nobody knows which one it was, so none is blamed, but each is a suspect from then on: it is tried alone. Only
-paths and small rows cross process borders.
+pipes and all processes together, so it knows what a dead worker had in hand. Only paths and small rows cross process
+borders.
+
+A video fails for what it does alone. Of several in the hands of a worker that dies, nobody knows which one it was: each
+is a suspect from then on, which is tried with nothing else in hand, and what came before is not held against it. So is
+one that takes too long or too much room among others.
 """
 
 import contextlib
@@ -41,7 +44,7 @@ MAX_KILLED_STARTS = 10  # or that many, where they were killed from outside,
 PATIENCE_SECONDS = 300.0  # or for that long, where workers did start before
 MAX_START_SECONDS = 600.0
 MIN_LIMIT_SECONDS = 600.0  # for a video, unless a limit is given,
-LIMIT_FACTOR = 10.0  # or that often its length, if that is more
+LIMIT_FACTOR = 10.0  # or that often its length, for each video that shares the worker, if that is more
 SLICE_SECONDS = 0.02  # of looking at the videos to come, between looks at the workers
 INFINITY = float("inf")
 
@@ -93,10 +96,9 @@ class _Task:
     def deadline(self) -> float:
         return self.since + self.limit_seconds
 
-    def timeout(self) -> Row:
-        """What becomes of it when that has passed."""
-        error = f"{self.path}: not done after {self.limit_seconds:g} s (--timeout_per_video)"
-        return Row(self.path, "failed", "timeout", error)
+    def timeout(self) -> str:
+        """What is to be said when that has passed."""
+        return f"{self.path}: not done after {self.limit_seconds:g} s (--timeout_per_video)"
 
 
 class _Worker:
@@ -153,11 +155,12 @@ class _Worker:
         """What it has in hand of that path."""
         return next((task for task in self.in_hand if task.path == path), None)
 
-    def put_down(self, path: str) -> None:
-        """Note that it is done with a path."""
+    def put_down(self, path: str) -> _Task:
+        """Note that it is done with a path; gives what it had in hand."""
         task = self.task(path)
-        if task is not None:
-            self.in_hand.remove(task)
+        assert task is not None
+        self.in_hand.remove(task)
+        return task
 
     def how_it_ended(self) -> str:
         code = self.process.exitcode or 0
@@ -310,10 +313,14 @@ class _Pool:
             case Opened(path, seconds):
                 task = worker.task(path)
                 if task is not None and self.timeout_seconds is None:
-                    task.limit_seconds = max(MIN_LIMIT_SECONDS, LIMIT_FACTOR * seconds)
+                    num_sharing = 1 if task.is_suspect else worker.num_lanes
+                    task.limit_seconds = max(MIN_LIMIT_SECONDS, LIMIT_FACTOR * num_sharing * seconds)
             case Row(path):
-                worker.put_down(path)
+                task = worker.put_down(path)
                 self._note_life(worker)
+                if message.better_alone and worker.num_lanes > 1 and not task.is_suspect:
+                    self._put_back(self.suspects, [task], f"{path}: {message.reason}; trying it alone")
+                    return []
                 return [message]
             case _:
                 worker.enter("ready")
@@ -362,9 +369,9 @@ class _Pool:
         return []
 
     def _give_up(self, worker: _Worker) -> list[Row]:
-        """End a worker that takes too long, be it for one video: the others it has in hand are not to blame."""
-        now = time.monotonic()
-        late = [task for task in worker.in_hand if task.deadline <= now]
+        """End a worker that takes too long, be it for a video that does."""
+        is_alone = len(worker.in_hand) == 1
+        late = [task for task in worker.in_hand if task.deadline <= time.monotonic()]
         worker.process.kill()
         worker.process.join(GRACE_SECONDS)
         rows = []
@@ -374,15 +381,24 @@ class _Pool:
             self._let_go(worker)
             error = f"the worker on {worker.device} was not ready after {MAX_START_SECONDS:.0f} s"
             self._do_without(worker, CannotStartError(error))
-        elif late:
-            self._let_go(worker)
-            others = [task for task in worker.in_hand if task not in late]
-            end = f"the worker on {worker.device} was ended for a video that took too long"
-            self._put_back(self.queue, others, f"{end}; beginning anew with {len(others)} others it had in hand")
-            rows += [task.timeout() for task in late if task in worker.in_hand]
-        else:
+        elif not late:
             rows += self._bury(worker)
+        else:
+            self._let_go(worker)
+            late = [task for task in late if task in worker.in_hand]
+            if is_alone:
+                rows += [Row(task.path, "failed", "timeout", task.timeout()) for task in late]
+            else:
+                self._set_back(worker, late)
         return rows
+
+    def _set_back(self, worker: _Worker, late: list[_Task]) -> None:
+        """Have all that a worker had in hand tried again, what is late alone: another one may have kept it waiting."""
+        others = [task for task in worker.in_hand if task not in late]
+        cause = f"the worker on {worker.device} was ended for another video"
+        self._put_back(self.queue, others, f"{cause}; beginning anew with {len(others)} that it had in hand")
+        for task in reversed(late):
+            self._put_back(self.suspects, [task], f"{task.timeout()}, with others in hand; trying it alone")
 
     def _put_back(self, queue: deque[str], tasks: list[_Task], message: str) -> None:
         """Have videos tried again before others."""
