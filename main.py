@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import models
 from models.job import Job
 from utils.command_line import make_parser
-from utils.devices import DeviceError, precision_on, resolve
+from utils.devices import DeviceError, num_lanes, precision_on, resolve
 from utils.reading import Reading
 from utils.video_list import distinct, expanded, read_list, stems_of_namesakes
 
@@ -95,7 +95,7 @@ def run(job: Job, paths: list[str], devices: list[str], options: argparse.Namesp
     status = EXIT_OK
     with Progress(len(paths), options.quiet) as progress, _cleaned_up(job):
         try:
-            rows = workers.run(job, devices, videos, options.timeout_per_video)
+            rows = workers.run(job, devices, videos, options.timeout_per_video, num_lanes)
             for row in _logged(rows, job):
                 progress.add(row)
         except KeyboardInterrupt:

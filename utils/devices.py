@@ -16,6 +16,7 @@ CPU = "cpu"
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp16", "tf32", "fp32", "bf16")}
 DEFAULT_PRECISION = {kind: precisions[0] for kind, precisions in PRECISIONS.items()}
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
+NUM_LANES = 4  # of a GPU, so that it need not wait while videos are opened and decoded
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")  # in PyTorch's words
 
 
@@ -23,6 +24,7 @@ class NoMemoryError(Exception):
     """A video does not fit into the memory of its device, in batches of half the size either."""
 
     reason = "out_of_memory"
+    better_alone = True  # where other videos take memory of the same device
 
 
 class DeviceError(Exception):
@@ -104,6 +106,11 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
+
+
+def num_lanes(device: str) -> int:
+    """How many videos are in hand at once on a device: several on a GPU, so that it has work while one is opened."""
+    return 1 if device == CPU else NUM_LANES
 
 
 def resolve(ids: Sequence[str] | None) -> list[str]:

@@ -1,99 +1,74 @@
 """One process per device, fed from one queue in the parent; no video is lost and no death hangs the program.
 
 The queue lives in the parent because a queue that workers share can be locked for ever by one that is killed while
-it reads. A worker gets one path at a time over a pipe of its own; the parent waits on all pipes and all processes
-together, so it knows which video a dead worker had in hand. Only paths and small rows cross process borders.
+it reads. A worker gets paths over a pipe of its own, one at a time or as many as it has lanes; the parent waits on all
+pipes and all processes together, so it knows what a dead worker had in hand. Only paths and small rows cross process
+borders.
+
+A video fails for what it does alone. Of several in the hands of a worker that dies, nobody knows which one it was: each
+is a suspect from then on, which is tried with nothing else in hand, and what came before is not held against it. So is
+one that takes too long or too much room among others.
 """
 
 import contextlib
 import logging
 import multiprocessing
-import os
 import signal
-import sys
-import threading
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Literal, NamedTuple
+from typing import Literal
 
-MAX_ATTEMPTS = 2  # at a video whose worker dies
+from utils.worker_process import (
+    GRACE_SECONDS,
+    BrokenWorkerError,
+    CannotStartError,
+    Done,
+    Message,
+    Opened,
+    Process,
+    Row,
+    Start,
+    work,
+)
+
+__all__ = ["BrokenWorkerError", "CannotStartError", "Done", "Process", "Row", "Start", "run"]
+
+MAX_ATTEMPTS = 2  # at a video whose worker dies, with nothing else in hand
 MAX_FAILED_STARTS = 3  # of workers on a device, in a row,
 MAX_KILLED_STARTS = 10  # or that many, where they were killed from outside,
 PATIENCE_SECONDS = 300.0  # or for that long, where workers did start before
 MAX_START_SECONDS = 600.0
 MIN_LIMIT_SECONDS = 600.0  # for a video, unless a limit is given,
-LIMIT_FACTOR = 10.0  # or that often its length, if that is more
-GRACE_SECONDS = 5.0  # from asking a worker to stop to killing it
+LIMIT_FACTOR = 10.0  # or that often its length, for each video that shares the worker, if that is more
 SLICE_SECONDS = 0.02  # of looking at the videos to come, between looks at the workers
-MAX_ERROR_LENGTH = 8000  # characters; so that a message is sent in one piece
 INFINITY = float("inf")
 
-State = Literal["starting", "idle", "busy", "leaving"]
+State = Literal["starting", "ready", "leaving"]
 
 log = logging.getLogger("video_features")
 
 
-class CannotStartError(Exception):
-    """No worker can be made ready for work; the message says why."""
-
-
-class BrokenWorkerError(Exception):
-    """A worker cannot go on, as when its GPU is in an error state: it ends, and its video is tried by another."""
-
-
-class Done(NamedTuple):
-    """What work on a video gave: the files it made, how many seconds of video it saw, what to tell the user."""
-
-    outputs: list[str]
-    seconds: float
-    report: str = ""
-    losses: str = ""
-    """What of a damaged video could not be read; empty where all could."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of one video: `status` is ok, skipped or failed; `reason` is one word, `error` the full text."""
-
-    path: str
-    status: str
-    reason: str | None = None
-    error: str | None = None
-    outputs: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    report: str = ""
-    losses: str = ""
-    stops_run: bool = False
-
-
-Process = Callable[[str, Callable[[float], None]], Done | None]
-"""Does the work on one path, and calls the function it is given with the video's length in seconds when it knows it.
-
-None says that there is nothing to do. An exception fails that video; its attribute `reason`, if any, says why in one
-word, and its attribute `stops_run` that it would be no better with any other video.
-"""
-
-Start = Callable[[str], Process]
-"""Called once in a worker, with its device; must be picklable. A CannotStartError is passed on as it is."""
-
-
 def run(
-    start: Start, devices: Sequence[str], videos: Iterable[str | Row], timeout_seconds: float | None = None
+    start: Start,
+    devices: Sequence[str],
+    videos: Iterable[str | Row],
+    timeout_seconds: float | None = None,
+    lanes: Callable[[str], int] = lambda device: 1,
 ) -> Iterator[Row]:
     """Work on videos, a worker per device; gives a row a video, as they end.
 
     `videos` is looked through little by little while the workers work: paths are handed out, rows are given as they
-    are. A video may take `timeout_seconds`, or as long as its length allows. The first Ctrl-C lets the videos in hand
-    end; a second one, or SIGTERM, stops at once. After either the generator raises KeyboardInterrupt. Whenever it
-    ends, no worker is left. Raises CannotStartError.
+    are. A worker has up to `lanes(device)` of them in hand at once, in threads if that is more than one. A video may
+    take `timeout_seconds`, or as long as its length allows. The first Ctrl-C lets the videos in hand end; a second
+    one, or SIGTERM, stops at once. After either the generator raises KeyboardInterrupt. Whenever it ends, no worker is
+    left. Raises CannotStartError.
     """
-    pool = _Pool(start, devices, videos, timeout_seconds)
+    pool = _Pool(start, devices, videos, timeout_seconds, lanes)
     with _Interrupts() as interrupts:
         try:
             while pool.has_work():
@@ -108,18 +83,38 @@ def run(
             raise KeyboardInterrupt
 
 
-class _Worker:
-    """A process, its end of the pipe, and the path it has in hand."""
+@dataclass(eq=False)
+class _Task:
+    """A video in hand, and how long it may take."""
 
-    def __init__(self, start: Start, device: str) -> None:
+    path: str
+    limit_seconds: float
+    is_suspect: bool
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def deadline(self) -> float:
+        return self.since + self.limit_seconds
+
+    def timeout(self) -> str:
+        """What is to be said when that has passed."""
+        return f"{self.path}: not done after {self.limit_seconds:g} s (--timeout_per_video)"
+
+
+class _Worker:
+    """A process, its end of the pipe, and what it has in hand."""
+
+    def __init__(self, start: Start, device: str, num_lanes: int) -> None:
         import torch.multiprocessing
 
         context = torch.multiprocessing.get_context("spawn")
         self.device = device
+        self.num_lanes = num_lanes
+        self.in_hand: list[_Task] = []
         self.last_words = ""
         self.enter("starting", MAX_START_SECONDS)
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(start, device, theirs), daemon=True)
+        self.process: BaseProcess = context.Process(target=work, args=(start, device, num_lanes, theirs), daemon=True)
         # A worker starts with SIGINT blocked: Ctrl-C reaches the whole group, and the parent decides. The tracker
         # must run by then, because its own start would unblock the signal.
         resource_tracker.ensure_running()
@@ -130,17 +125,42 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
 
-    def enter(self, state: State, limit_seconds: float = INFINITY, path: str | None = None) -> None:
-        """Note what it does now, for how long it may, and the path it has in hand."""
+    def enter(self, state: State, limit_seconds: float = INFINITY) -> None:
+        """Note what it does now, and for how long it may."""
         self.state = state
-        self.since = time.monotonic()
-        self.limit_seconds = limit_seconds
-        self.path = path
+        self.deadline = time.monotonic() + limit_seconds
 
     @property
     def seconds_left(self) -> float:
-        """Until it has taken too long for what it does."""
-        return self.since + self.limit_seconds - time.monotonic()
+        """Until it, or something it has in hand, has taken too long."""
+        return min([self.deadline, *(task.deadline for task in self.in_hand)]) - time.monotonic()
+
+    def free_lanes(self) -> range:
+        """The lanes that there is something for, or will be when it has started; a suspect needs them all."""
+        if self.state == "leaving" or any(task.is_suspect for task in self.in_hand):
+            return range(0)
+        if self.state == "ready" and not self.process.is_alive():  # which the next wait tells
+            return range(0)
+        return range(len(self.in_hand), self.num_lanes)
+
+    def hear(self) -> Message | None:
+        """What it says next; None where there is nothing, or no more."""
+        try:
+            message: Message | None = self.pipe.recv() if self.pipe.poll() else None
+        except (EOFError, OSError):
+            return None
+        return message
+
+    def task(self, path: str) -> _Task | None:
+        """What it has in hand of that path."""
+        return next((task for task in self.in_hand if task.path == path), None)
+
+    def put_down(self, path: str) -> _Task:
+        """Note that it is done with a path; gives what it had in hand."""
+        task = self.task(path)
+        assert task is not None
+        self.in_hand.remove(task)
+        return task
 
     def how_it_ended(self) -> str:
         code = self.process.exitcode or 0
@@ -159,13 +179,20 @@ class _Pool:
     """The queue and the workers."""
 
     def __init__(
-        self, start: Start, devices: Sequence[str], videos: Iterable[str | Row], timeout_seconds: float | None
+        self,
+        start: Start,
+        devices: Sequence[str],
+        videos: Iterable[str | Row],
+        timeout_seconds: float | None,
+        lanes: Callable[[str], int],
     ) -> None:
         self.start = start
         self.free_devices = deque(devices)
         self.videos: Iterator[str | Row] | None = iter(videos)
         self.timeout_seconds = timeout_seconds
+        self.lanes = lanes
         self.queue: deque[str] = deque()
+        self.suspects: deque[str] = deque()
         self.workers: list[_Worker] = []
         self.attempts: Counter[str] = Counter()
         self.failed_starts: Counter[str] = Counter()
@@ -173,7 +200,7 @@ class _Pool:
         self.is_winding_down = False
 
     def has_work(self) -> bool:
-        return bool(self.videos or self.queue or self.workers)
+        return bool(self.videos or self.queue or self.suspects or self.workers)
 
     def next_rows(self, wakeup: Connection) -> list[Row]:
         """Wait until a worker says something, dies or takes too long, or `wakeup` has something; deal with it all."""
@@ -188,20 +215,18 @@ class _Pool:
             wakeup.recv_bytes()
         for worker in list(self.workers):
             if worker.pipe in ready or worker.process.sentinel in ready:
-                row = self._hear(worker)
+                message = worker.hear()
+                rows += self._bury(worker) if message is None else self._heed(worker, message)
             elif worker.seconds_left <= 0:
-                row = self._give_up(worker)
-            else:
-                continue
-            if row is not None:
-                rows.append(row)
-                if row.stops_run:
-                    self.wind_down("Stopping after the videos in hand")
+                rows += self._give_up(worker)
+        if any(row.stops_run for row in rows):
+            self.wind_down("Stopping after the videos in hand")
         return rows
 
     def wind_down(self, message: str) -> None:
         """Hand out no more, and say so once."""
         self.queue.clear()
+        self.suspects.clear()
         self.videos = None
         for worker in self.workers:
             if worker.state == "starting":
@@ -235,59 +260,96 @@ class _Pool:
         return rows
 
     def _hand_out(self) -> None:
-        """Give idle workers a path each, or let them go when there will be none; hire where there is one for more."""
-        for worker in self.workers:
-            if worker.state == "idle" and (self.queue or not self.videos) and worker.process.is_alive():
-                self._feed(worker)
-        num_needed = len(self.queue) - sum(worker.state == "starting" for worker in self.workers)
-        for _ in range(min(num_needed, len(self.free_devices))):
-            self.workers.append(_Worker(self.start, self.free_devices.popleft()))
+        """Spread the videos over the workers; hire where there is one for more, let go where there will be none.
 
-    def _feed(self, worker: _Worker) -> None:
-        """Hand out the next path; a worker that there is none for is let go."""
-        path = self.queue[0] if self.queue else None
+        A video goes where the fewest are in hand. If that is a worker that starts, it stays in the queue for it.
+        """
+        idle = [worker for worker in self.workers if 0 in worker.free_lanes()]
+        for _ in range(min(len(self.suspects) + len(self.queue) - len(idle), len(self.free_devices))):
+            idle.append(self._hire(self.free_devices.popleft()))
+        idle.sort(key=lambda worker: worker.state == "starting")
+        alone = idle[: len(self.suspects)]
+        places = [(lane, worker) for worker in self.workers if worker not in alone for lane in worker.free_lanes()]
+        places.sort(key=lambda place: (place[0], place[1].state == "starting"))
+        for worker in alone:
+            self._feed(worker, self.suspects)
+        for _, worker in places[: len(self.queue)]:
+            self._feed(worker, self.queue)
+        if not (self.videos or self.queue or self.suspects):
+            for worker in self.workers:
+                if worker.state == "ready" and not worker.in_hand:
+                    self._dismiss(worker)
+
+    def _hire(self, device: str) -> _Worker:
+        worker = _Worker(self.start, device, self.lanes(device))
+        self.workers.append(worker)
+        return worker
+
+    def _feed(self, worker: _Worker, queue: deque[str]) -> None:
+        """Hand out the next path of a queue, if the worker is ready for it."""
+        if worker.state != "ready":
+            return
+        path = queue[0]
         with contextlib.suppress(OSError):  # it just died, which the next wait tells
             worker.pipe.send(path)
-            if path is None:
-                worker.enter("leaving", GRACE_SECONDS)
-            else:
-                log.debug("%s takes %s", worker.device, path)
-                worker.enter("busy", self.timeout_seconds or MIN_LIMIT_SECONDS, self.queue.popleft())
+            log.debug("%s takes %s", worker.device, path)
+            limit_seconds = self.timeout_seconds or MIN_LIMIT_SECONDS
+            worker.in_hand.append(_Task(queue.popleft(), limit_seconds, is_suspect=queue is self.suspects))
 
-    def _hear(self, worker: _Worker) -> Row | None:
-        try:
-            message = worker.pipe.recv() if worker.pipe.poll() else None
-        except (EOFError, OSError):
-            message = None
+    def _dismiss(self, worker: _Worker) -> None:
+        """Tell a worker that there is no more for it."""
+        with contextlib.suppress(OSError):
+            worker.pipe.send(None)
+            worker.enter("leaving", GRACE_SECONDS)
+
+    def _heed(self, worker: _Worker, message: Message) -> list[Row]:
         match message:
-            case None:
-                return self._bury(worker)
             case CannotStartError():
                 self._let_go(worker)
                 self._do_without(worker, message)
             case BrokenWorkerError():
                 worker.last_words = str(message)
-            case float() as seconds:
-                if self.timeout_seconds is None:
-                    worker.limit_seconds = max(MIN_LIMIT_SECONDS, LIMIT_FACTOR * seconds)
+                worker.enter("leaving", GRACE_SECONDS)
+            case Opened(path, seconds):
+                task = worker.task(path)
+                if task is not None and self.timeout_seconds is None:
+                    num_sharing = 1 if task.is_suspect else worker.num_lanes
+                    task.limit_seconds = max(MIN_LIMIT_SECONDS, LIMIT_FACTOR * num_sharing * seconds)
+            case Row(path):
+                task = worker.put_down(path)
+                self._note_life(worker)
+                if message.better_alone and worker.num_lanes > 1 and not task.is_suspect:
+                    self._put_back(self.suspects, [task], f"{path}: {message.reason}; trying it alone")
+                    return []
+                return [message]
             case _:
-                worker.enter("idle")
-                self.failed_starts[worker.device] = 0
-                self.last_ready[worker.device] = time.monotonic()
-                return message if isinstance(message, Row) else None
-        return None
+                worker.enter("ready")
+                self._note_life(worker)
+        return []
 
-    def _bury(self, worker: _Worker) -> Row | None:
-        """Deal with the end of a worker: retry or fail the video it had in hand."""
+    def _note_life(self, worker: _Worker) -> None:
+        self.failed_starts[worker.device] = 0
+        self.last_ready[worker.device] = time.monotonic()
+
+    def _bury(self, worker: _Worker) -> list[Row]:
+        """Deal with the end of a worker: with what caused it, where that is plain, or else with all that may have."""
         self._let_go(worker)
-        if worker.path is not None:
-            return self._retry(worker.path, f"the worker {worker.how_it_ended()}")
-        if worker.state == "starting":
-            self.failed_starts[worker.device] += 1
-            if self._is_hopeless(worker):
-                message = f"workers on {worker.device} die at start: the last {worker.how_it_ended()}"
-                self._do_without(worker, CannotStartError(message))
-        return None
+        match worker.in_hand:
+            case []:
+                if worker.state == "starting":
+                    self._note_failed_start(worker)
+            case [task]:
+                return self._retry(task, f"the worker {worker.how_it_ended()}")
+            case tasks:
+                end = f"the worker on {worker.device}, with {len(tasks)} videos in hand, {worker.how_it_ended()}"
+                self._put_back(self.suspects, tasks, f"{end}; trying each of them alone")
+        return []
+
+    def _note_failed_start(self, worker: _Worker) -> None:
+        self.failed_starts[worker.device] += 1
+        if self._is_hopeless(worker):
+            message = f"workers on {worker.device} die at start: the last {worker.how_it_ended()}"
+            self._do_without(worker, CannotStartError(message))
 
     def _is_hopeless(self, worker: _Worker) -> bool:
         """Whether enough workers have died at their start on a device."""
@@ -297,31 +359,52 @@ class _Pool:
         last_ready = self.last_ready.get(worker.device)
         return last_ready is None or time.monotonic() - last_ready > PATIENCE_SECONDS
 
-    def _retry(self, path: str, cause: str) -> Row | None:
-        """Have a video tried once more whose worker died, or fail it."""
+    def _retry(self, task: _Task, cause: str) -> list[Row]:
+        """Have a video tried once more that its worker died of, or fail it."""
+        path = task.path
         self.attempts[path] += 1
         if self.attempts[path] >= MAX_ATTEMPTS:
-            return Row(path, "failed", "crashed", f"{path}: {cause}, {MAX_ATTEMPTS} times on this video")
-        if not self.is_winding_down:
-            log.warning("%s: %s; trying this video once more", path, cause)
-            self.queue.appendleft(path)
-        return None
+            return [Row(path, "failed", "crashed", f"{path}: {cause}, {MAX_ATTEMPTS} times on this video")]
+        self._put_back(self.suspects, [task], f"{path}: {cause}; trying this video once more")
+        return []
 
-    def _give_up(self, worker: _Worker) -> Row | None:
-        """End a worker that takes too long."""
+    def _give_up(self, worker: _Worker) -> list[Row]:
+        """End a worker that takes too long, be it for a video that does."""
+        is_alone = len(worker.in_hand) == 1
+        late = [task for task in worker.in_hand if task.deadline <= time.monotonic()]
         worker.process.kill()
-        self._let_go(worker)
-        if worker.path is not None:
-            return Row(
-                worker.path,
-                "failed",
-                "timeout",
-                f"{worker.path}: not done after {worker.limit_seconds:g} s (--timeout_per_video)",
-            )
+        worker.process.join(GRACE_SECONDS)
+        rows = []
+        while worker.in_hand and (message := worker.hear()) is not None:  # what it had said before
+            rows += self._heed(worker, message)
         if worker.state == "starting":
-            message = f"the worker on {worker.device} was not ready after {MAX_START_SECONDS:.0f} s"
-            self._do_without(worker, CannotStartError(message))
-        return None
+            self._let_go(worker)
+            error = f"the worker on {worker.device} was not ready after {MAX_START_SECONDS:.0f} s"
+            self._do_without(worker, CannotStartError(error))
+        elif not late:
+            rows += self._bury(worker)
+        else:
+            self._let_go(worker)
+            late = [task for task in late if task in worker.in_hand]
+            if is_alone:
+                rows += [Row(task.path, "failed", "timeout", task.timeout()) for task in late]
+            else:
+                self._set_back(worker, late)
+        return rows
+
+    def _set_back(self, worker: _Worker, late: list[_Task]) -> None:
+        """Have all that a worker had in hand tried again, what is late alone: another one may have kept it waiting."""
+        others = [task for task in worker.in_hand if task not in late]
+        cause = f"the worker on {worker.device} was ended for another video"
+        self._put_back(self.queue, others, f"{cause}; beginning anew with {len(others)} that it had in hand")
+        for task in reversed(late):
+            self._put_back(self.suspects, [task], f"{task.timeout()}, with others in hand; trying it alone")
+
+    def _put_back(self, queue: deque[str], tasks: list[_Task], message: str) -> None:
+        """Have videos tried again before others."""
+        if tasks and not self.is_winding_down:
+            log.warning("%s", message)
+            queue.extendleft(task.path for task in reversed(tasks))
 
     def _let_go(self, worker: _Worker) -> None:
         worker.end(GRACE_SECONDS)
@@ -364,52 +447,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
         return f"signal {number}"
-
-
-def _work(start: Start, device: str, pipe: Connection) -> None:
-    """A worker's life: get ready, say so, then a row for each path until there is none."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    try:
-        process = start(device)
-    except CannotStartError as error:
-        pipe.send(error)
-        return
-    except Exception as error:
-        pipe.send(CannotStartError(_text(error)))
-        return
-    pipe.send("ready")
-    while (path := pipe.recv()) is not None:
-        try:
-            pipe.send(_attempt(process, path, pipe.send))
-        except BrokenWorkerError as error:
-            pipe.send(error)
-            sys.exit(1)
-
-
-def _attempt(process: Process, path: str, opened: Callable[[float], None]) -> Row:
-    try:
-        done = process(path, opened)
-    except BrokenWorkerError:
-        raise
-    except Exception as error:
-        stops_run = getattr(error, "stops_run", False)
-        return Row(path, "failed", getattr(error, "reason", "error"), _text(error), stops_run=stops_run)
-    if done is None:
-        return Row(path, "skipped")
-    return Row(path, "ok", None, None, done.outputs, done.seconds, done.report, done.losses)
-
-
-def _text(error: Exception) -> str:
-    """The message of an error that is meant to be read; the traceback of any other."""
-    text = str(error) if hasattr(error, "reason") else "".join(traceback.format_exception(error)).rstrip()
-    return text[-MAX_ERROR_LENGTH:]
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)  # so that no half-written file stays
-    time.sleep(GRACE_SECONDS / 2)
-    os._exit(1)
