@@ -9,6 +9,7 @@ costs are a few diagonals. That the tile has several rows lets a warped row serv
 """
 
 import threading
+from typing import Any
 
 import torch
 import triton
@@ -19,30 +20,25 @@ from models.pwc.cost_volume import MAX_DISPLACEMENT, NEGATIVE_SLOPE
 
 TILE_ROWS = 4
 TILE_COLUMNS = 8
-REACHED_COLUMNS = 16  # TILE_COLUMNS and what displacements reach beyond both ends, rounded up to a power of two
-CHANNELS_AT_ONCE = {2: 32, 4: 16}  # by the bytes of an element: 64 bytes of a pixel
-WARPS = 2
+REACHED_COLUMNS = 16  # TILE_COLUMNS and what displacements reach beyond both ends
+BYTES_AT_ONCE = 64  # of a pixel's channels
+OPTIONS = {"num_warps": 2, "num_stages": 1, "enable_fp_fusion": True}
 
 _launching = threading.Lock()  # Triton sets up a kernel at its first launch, and other threads see it half done
-
-# The strides' values are nothing to compile new kernels for; `alignment` has what matters of them.
-_NOT_SPECIALIZED = (
-    "height, width, first_b, first_y, first_x, second_b, second_y, second_x, "
-    "flow_b, flow_c, flow_y, flow_x, out_b, out_c, out_y, out_x"
-).split(", ")
 
 
 def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
     """`cost_volume.matching_costs`, by the kernel."""
     batch, channels, height, width = first.shape
-    assert second.shape == first.shape and second.dtype == first.dtype
+    assert (second.shape, second.dtype) == (first.shape, first.dtype)
     assert flow is None or flow.shape == (batch, 2, height, width)
-    assert out.shape[0] == batch and out.shape[2:] == first.shape[2:]
+    assert (out.shape[0], *out.shape[2:]) == (batch, height, width)
     first, second = _with_channels_last(first), _with_channels_last(second)
     image_strides = [image.stride(dim) for image in (first, second) for dim in (0, 2, 3)]
+    alignment = next(n for n in (16, 8, 4, 2, 1) if not any(stride % n for stride in image_strides))
     grid = (triton.cdiv(width, TILE_COLUMNS), triton.cdiv(height, TILE_ROWS), batch)
-    with _launching, torch.cuda.device_of(first):
-        _matching_costs[grid](
+    with _launching, torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+        matching_costs_kernel[grid](
             first,
             second,
             flow,
@@ -50,28 +46,34 @@ def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tens
             height,
             width,
             *image_strides,
-            *((0,) * 4 if flow is None else flow.stride()),
+            *((0, 0, 0, 0) if flow is None else flow.stride()),
             *out.stride(),
-            channels=channels,
-            alignment=next(n for n in (16, 8, 4, 2, 1) if not any(stride % n for stride in image_strides)),
-            max_displacement=MAX_DISPLACEMENT,
-            negative_slope=NEGATIVE_SLOPE,
-            tile_rows=TILE_ROWS,
-            tile_columns=TILE_COLUMNS,
-            reached_columns=REACHED_COLUMNS,
-            channels_at_once=CHANNELS_AT_ONCE[first.element_size()],
-            num_warps=WARPS,
-            num_stages=1,
-            enable_fp_fusion=True,
+            **constants(channels, first.element_size(), alignment),
+            **OPTIONS,
         )
+
+
+def constants(channels: int, element_size: int, alignment: int) -> dict[str, Any]:
+    """What the kernel is compiled for besides dtypes; `alignment` is a power of two that divides all image strides."""
+    return {
+        "channels": channels,
+        "channels_at_once": BYTES_AT_ONCE // element_size,
+        "alignment": alignment,
+        "max_displacement": MAX_DISPLACEMENT,
+        "negative_slope": NEGATIVE_SLOPE,
+        "tile_rows": TILE_ROWS,
+        "tile_columns": TILE_COLUMNS,
+        "reached_columns": REACHED_COLUMNS,
+    }
 
 
 def _with_channels_last(image: Tensor) -> Tensor:
     return image if image.stride(1) == 1 else image.contiguous(memory_format=torch.channels_last)
 
 
-@triton.jit(do_not_specialize=_NOT_SPECIALIZED)
-def _matching_costs(
+# No size and no stride (arguments 4 to 19) is worth a kernel of its own: `alignment` has what matters of them.
+@triton.jit(do_not_specialize=list(range(4, 20)))  # type: ignore[untyped-decorator]
+def matching_costs_kernel(  # type: ignore[no-untyped-def]
     first,
     second,
     flow,
@@ -93,13 +95,13 @@ def _matching_costs(
     out_y,
     out_x,
     channels: tl.constexpr,
-    alignment: tl.constexpr,  # a power of two that divides the images' strides
+    channels_at_once: tl.constexpr,
+    alignment: tl.constexpr,
     max_displacement: tl.constexpr,
     negative_slope: tl.constexpr,
     tile_rows: tl.constexpr,
     tile_columns: tl.constexpr,
     reached_columns: tl.constexpr,
-    channels_at_once: tl.constexpr,
 ):
     displacements: tl.constexpr = 2 * max_displacement + 1
     batch = tl.program_id(2).to(tl.int64)
@@ -117,11 +119,11 @@ def _matching_costs(
 
     reached_column = tl.arange(0, reached_columns)
     reached_x = left - max_displacement + reached_column
-    is_column = (reached_x >= 0) & (reached_x < width) & (reached_column < tile_columns + displacements - 1)
+    is_column = (reached_x >= 0) & (reached_x < width)
     dx = reached_column[None, :] - column[:, None]  # from 0, as is dy
     is_dx = (dx >= 0) & (dx < displacements)
 
-    for reached_row in range(0, tile_rows + displacements - 1):
+    for reached_row in range(tile_rows + displacements - 1):
         reached_y = tl.full((reached_columns,), top - max_displacement + reached_row, tl.int32)
         is_reached = is_column & (reached_y >= 0) & (reached_y < height)
         if flow is None:
