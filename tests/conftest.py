@@ -1,11 +1,17 @@
 """Fixtures: the weights that stand in for the published ones, and material that lies beside the checkout."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests import oracles, seeded
+
+
+def pytest_configure() -> None:
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
 
 
 @pytest.fixture(scope="session")

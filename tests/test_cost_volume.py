@@ -1,12 +1,16 @@
 """The cost volume and the warp, against loops over pixels."""
 
+import logging
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from models.pwc.cost_volume import cost_volume, warp
+from models.pwc import cost_volume as module
+from models.pwc.cost_volume import cost_volume, matching_costs, plain_matching_costs, warp
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 7), (1, 1), (2, 33), (2, 40), (1, 64)])
@@ -48,6 +52,65 @@ def test_warping_interpolates_and_masks_like_a_loop_over_pixels() -> None:
 def test_the_smallest_images_can_be_warped(height: int, width: int) -> None:
     image, flow = torch.randn(1, 2, height, width), torch.full((1, 2, height, width), 0.25)
     torch.testing.assert_close(warp(image, flow), _slow_warp(image, flow), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("with_flow", [False, True])
+def test_matching_costs_are_activated_costs_of_the_warped_image_in_the_first_channels(with_flow: bool) -> None:
+    first, second, flow = torch.randn(3, 2, 2, 5, 6, generator=torch.Generator().manual_seed(2))
+    costs = cost_volume(first, warp(second, flow) if with_flow else second)
+    out = torch.full((2, 85, 5, 6), 3.0)
+    matching_costs(first, second, flow if with_flow else None, out)
+    torch.testing.assert_close(out[:, :81], torch.where(costs > 0, costs, 0.1 * costs))
+    assert (out[:, 81:] == 3).all()
+
+
+def test_matching_costs_of_images_in_half_precision_are_computed_in_single() -> None:
+    first, second, flow = torch.randn(3, 1, 2, 3, 300, generator=torch.Generator().manual_seed(2)).half()
+    flow[:, 1] = 0
+    out, expected = torch.zeros(2, 1, 81, 3, 300)
+    matching_costs(first, second, flow, out)
+    matching_costs(first.float(), warp(second.float(), flow.float()).half().float(), None, expected)
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=0)
+
+
+def test_the_kernel_is_used_where_it_computes_what_the_plain_version_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _kernel_found(monkeypatch, SimpleNamespace(matching_costs=plain_matching_costs)) is plain_matching_costs
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("scale", [1.01, math.nan])
+def test_a_kernel_that_computes_something_else_is_not_used(
+    scale: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
+        plain_matching_costs(first * scale, second, flow, out)
+
+    assert _kernel_found(monkeypatch, SimpleNamespace(matching_costs=wrong)) is None
+    assert "the kernel is wrong by" in caplog.text
+
+
+def test_a_kernel_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no C compiler")
+
+    assert _kernel_found(monkeypatch, SimpleNamespace(matching_costs=fails)) is None
+    assert "no C compiler" in caplog.text
+
+
+def test_without_triton_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.delitem(sys.modules, "models.pwc.kernels", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    assert module._kernel.__wrapped__(torch.device("cpu"), torch.float32) is None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "triton" in caplog.text
+
+
+def _kernel_found(monkeypatch: pytest.MonkeyPatch, kernels: SimpleNamespace) -> module.MatchingCosts | None:
+    """The kernel that is chosen where `kernels` is in the place of the module of that name."""
+    monkeypatch.setitem(sys.modules, "models.pwc.kernels", kernels)
+    return module._kernel.__wrapped__(torch.device("cpu"), torch.float32)
 
 
 def _slow_warp(image: Tensor, flow: Tensor) -> Tensor:

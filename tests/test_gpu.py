@@ -9,7 +9,9 @@ import torch
 
 from models.i3d import Config
 from models.i3d.extract import Extractor
-from models.pwc.cost_volume import cost_volume, warp
+from models.pwc import cost_volume as module
+from models.pwc.cost_volume import NUM_DISPLACEMENTS, cost_volume, matching_costs, plain_matching_costs, warp
+from models.pwc.net import COARSEST, FINEST, PYRAMID_CHANNELS
 from tests.clips import write_clip
 from tests.oracles import cosines
 from tests.seeded import synthetic_clip
@@ -26,6 +28,24 @@ def test_cost_volume_and_warp_are_those_of_the_cpu() -> None:
     flow = 4 * torch.randn(2, 2, 24, 40, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(cost_volume(first.cuda(), second.cuda()).cpu(), cost_volume(first, second))
     torch.testing.assert_close(warp(first.cuda(), flow.cuda()).cpu(), warp(first, flow), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("level", range(FINEST, COARSEST + 1))
+def test_the_kernel_is_used_and_computes_what_the_plain_version_does_on_the_cpu(level: int, dtype: torch.dtype) -> None:
+    height, width, channels = 256 >> level, 384 >> level, PYRAMID_CHANNELS[level - 1]
+    generator = torch.Generator().manual_seed(level)
+    first, second = torch.randn(2, 2, height, width, channels, generator=generator).to(dtype).permute(0, 1, 4, 2, 3)
+    flow = None if level == COARSEST else 3 * torch.randn(2, 2, height, width, generator=generator)
+    out = torch.full((2, height, width, NUM_DISPLACEMENTS + 7), -7.0, dtype=dtype).permute(0, 3, 1, 2)
+    expected = out.clone()
+    plain_matching_costs(first, second, flow, expected)
+    out = out.cuda()
+    matching_costs(first.cuda(), second.cuda(), None if flow is None else flow.cuda(), out)
+    assert module._kernel(out.device, dtype) is not None
+    eps = torch.finfo(dtype).eps
+    atol, rtol = (1e-5, 1e-5) if dtype == torch.float32 else (eps / 8, 2 * eps)
+    torch.testing.assert_close(out.cpu(), expected, atol=atol, rtol=rtol)
 
 
 def test_features_are_those_of_the_cpu(tmp_path: Path, checkpoints: dict[str, str]) -> None:

@@ -1,0 +1,172 @@
+"""The costs of PWC-Net's matching in one Triton kernel: warp, cost volume and activation (arXiv:1709.02371, section 3).
+
+What it computes is `plain_matching_costs` in `cost_volume.py`, but the warped image and the costs before their
+activation never go through memory. Importing this needs Triton, which comes with PyTorch for CUDA and not for the CPU.
+
+A program takes a tile of the first image's pixels and goes through the rows of the second image that they reach. It
+warps the part of a row that is reached and multiplies it with the whole tile in one matrix product, of which the
+costs are a few diagonals. That the tile has several rows lets a warped row serve more than one of them.
+"""
+
+import threading
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from models.pwc.cost_volume import MAX_DISPLACEMENT, NEGATIVE_SLOPE
+
+TILE_ROWS = 4
+TILE_COLUMNS = 8
+REACHED_COLUMNS = 16  # TILE_COLUMNS and what displacements reach beyond both ends
+BYTES_AT_ONCE = 64  # of a pixel's channels
+OPTIONS = {"num_warps": 2, "num_stages": 1, "enable_fp_fusion": True}
+
+_launching = threading.Lock()  # Triton sets up a kernel at its first launch, and other threads see it half done
+
+
+def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
+    """`cost_volume.matching_costs`, by the kernel."""
+    batch, channels, height, width = first.shape
+    assert (second.shape, second.dtype) == (first.shape, first.dtype)
+    assert flow is None or flow.shape == (batch, 2, height, width)
+    assert (out.shape[0], *out.shape[2:]) == (batch, height, width)
+    first, second = _with_channels_last(first), _with_channels_last(second)
+    image_strides = [image.stride(dim) for image in (first, second) for dim in (0, 2, 3)]
+    alignment = next(n for n in (16, 8, 4, 2, 1) if not any(stride % n for stride in image_strides))
+    grid = (triton.cdiv(width, TILE_COLUMNS), triton.cdiv(height, TILE_ROWS), batch)
+    with _launching, torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+        matching_costs_kernel[grid](
+            first,
+            second,
+            flow,
+            out,
+            height,
+            width,
+            *image_strides,
+            *((0, 0, 0, 0) if flow is None else flow.stride()),
+            *out.stride(),
+            **constants(channels, first.element_size(), alignment),
+            **OPTIONS,
+        )
+
+
+def constants(channels: int, element_size: int, alignment: int) -> dict[str, Any]:
+    """What the kernel is compiled for besides dtypes; `alignment` is a power of two that divides all image strides."""
+    return {
+        "channels": channels,
+        "channels_at_once": BYTES_AT_ONCE // element_size,
+        "alignment": alignment,
+        "max_displacement": MAX_DISPLACEMENT,
+        "negative_slope": NEGATIVE_SLOPE,
+        "tile_rows": TILE_ROWS,
+        "tile_columns": TILE_COLUMNS,
+        "reached_columns": REACHED_COLUMNS,
+    }
+
+
+def _with_channels_last(image: Tensor) -> Tensor:
+    return image if image.stride(1) == 1 else image.contiguous(memory_format=torch.channels_last)
+
+
+# No size and no stride (arguments 4 to 19) is worth a kernel of its own: `alignment` has what matters of them.
+@triton.jit(do_not_specialize=list(range(4, 20)))  # type: ignore[untyped-decorator]
+def matching_costs_kernel(  # type: ignore[no-untyped-def]
+    first,
+    second,
+    flow,
+    out,
+    height,
+    width,
+    first_b,  # strides, in elements; the images' channels lie side by side
+    first_y,
+    first_x,
+    second_b,
+    second_y,
+    second_x,
+    flow_b,
+    flow_c,
+    flow_y,
+    flow_x,
+    out_b,
+    out_c,
+    out_y,
+    out_x,
+    channels: tl.constexpr,
+    channels_at_once: tl.constexpr,
+    alignment: tl.constexpr,
+    max_displacement: tl.constexpr,
+    negative_slope: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_columns: tl.constexpr,
+    reached_columns: tl.constexpr,
+):
+    displacements: tl.constexpr = 2 * max_displacement + 1
+    batch = tl.program_id(2).to(tl.int64)
+    top = tl.program_id(1) * tile_rows
+    left = tl.program_id(0) * tile_columns
+
+    pixel = tl.arange(0, tile_rows * tile_columns)
+    row = pixel // tile_columns
+    column = pixel % tile_columns
+    y = (top + row).to(tl.int64)
+    x = left + column
+    is_pixel = (y < height) & (x < width)
+    first_pixel = tl.multiple_of(batch * first_b + y * first_y + x * first_x, alignment)
+    out_pixel = batch * out_b + y * out_y + x * out_x
+
+    reached_column = tl.arange(0, reached_columns)
+    reached_x = left - max_displacement + reached_column
+    is_column = (reached_x >= 0) & (reached_x < width)
+    dx = reached_column[None, :] - column[:, None]  # from 0, as is dy
+    is_dx = (dx >= 0) & (dx < displacements)
+
+    for reached_row in range(tile_rows + displacements - 1):
+        reached_y = tl.full((reached_columns,), top - max_displacement + reached_row, tl.int32)
+        is_reached = is_column & (reached_y >= 0) & (reached_y < height)
+        if flow is None:
+            corner = batch * second_b + reached_y.to(tl.int64) * second_y + reached_x * second_x
+            corner = tl.multiple_of(corner, alignment)
+        else:
+            vector = flow + (batch * flow_b + reached_y.to(tl.int64) * flow_y + reached_x * flow_x)
+            source_x = tl.load(vector, mask=is_reached, other=0.0).to(tl.float32) + reached_x.to(tl.float32)
+            source_y = tl.load(vector + flow_c, mask=is_reached, other=0.0).to(tl.float32) + reached_y.to(tl.float32)
+            # What is far outside, infinite or not a number fails a comparison here, and becomes no integer below.
+            is_reached &= (source_x > -1.0) & (source_x < width) & (source_y > -1.0) & (source_y < height)
+            source_x = tl.where(is_reached, source_x, 0.0)
+            source_y = tl.where(is_reached, source_y, 0.0)
+            inside_x = tl.minimum(tl.minimum(source_x + 1.0, width - source_x), 1.0)
+            inside_y = tl.minimum(tl.minimum(source_y + 1.0, height - source_y), 1.0)
+            is_reached &= inside_x * inside_y > 0.999
+            corner_x = tl.floor(source_x).to(tl.int32)
+            corner_y = tl.floor(source_y).to(tl.int32)
+
+        products = tl.zeros((tile_rows * tile_columns, reached_columns), dtype=tl.float32)
+        for start in range(0, channels, channels_at_once):
+            channel = start + tl.arange(0, channels_at_once)[None, :]
+            is_channel = channel < channels
+            features = tl.load(first + (first_pixel[:, None] + channel), is_pixel[:, None] & is_channel, other=0.0)
+            if flow is None:
+                matched = tl.load(second + (corner[:, None] + channel), is_reached[:, None] & is_channel, other=0.0)
+            else:
+                warped = tl.zeros((reached_columns, channels_at_once), dtype=tl.float32)
+                for down in tl.static_range(2):
+                    for over in tl.static_range(2):
+                        tap_x = corner_x + over
+                        tap_y = corner_y + down
+                        weight = (1.0 - tl.abs(source_x - tap_x)) * (1.0 - tl.abs(source_y - tap_y))
+                        is_tap = is_reached & (tap_x >= 0) & (tap_x < width) & (tap_y >= 0) & (tap_y < height)
+                        tap = batch * second_b + tap_y.to(tl.int64) * second_y + tap_x * second_x
+                        tap = second + (tl.multiple_of(tap, alignment)[:, None] + channel)
+                        warped += tl.load(tap, is_tap[:, None] & is_channel, other=0.0).to(tl.float32) * weight[:, None]
+                matched = warped.to(features.dtype)
+            products = tl.dot(features, tl.trans(matched), products, input_precision="ieee")
+
+        dy = reached_row - row[:, None]
+        costs = products * (1.0 / channels)
+        costs = tl.where(costs > 0.0, costs, costs * negative_slope)
+        is_cost = is_pixel[:, None] & is_dx & (dy >= 0) & (dy < displacements)
+        place = out_pixel[:, None] + (dy * displacements + dx) * out_c
+        tl.store(out + place, costs.to(out.dtype.element_ty), mask=is_cost)
