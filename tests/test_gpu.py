@@ -44,7 +44,8 @@ def test_the_kernel_is_used_and_computes_what_the_plain_version_does_on_the_cpu(
     matching_costs(first.cuda(), second.cuda(), None if flow is None else flow.cuda(), out)
     assert module._kernel(out.device, dtype) is not None
     eps = torch.finfo(dtype).eps
-    atol, rtol = (1e-5, 1e-5) if dtype == torch.float32 else (eps / 8, 2 * eps)
+    # In single precision what differs are the coordinates, which grid_sample has in halves of the image's size.
+    atol, rtol = (5e-5, 0) if dtype == torch.float32 else (eps / 8, 2 * eps)
     torch.testing.assert_close(out.cpu(), expected, atol=atol, rtol=rtol)
 
 
