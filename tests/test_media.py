@@ -11,6 +11,7 @@ import pytest
 from tests.clips import number_of, set_display_matrix, write_clip, write_numbered_clip
 from utils.container import MediaError
 from utils.media import Video, scaled_size, write_png
+from utils.pictures import SCALED, Bytes, Picture, PictureFormat, copy_planes
 
 
 def numbers(path: Path | str, fps: float | None = None) -> list[int]:
@@ -213,6 +214,126 @@ def test_a_change_of_size_in_mid_stream_is_scaled_to_the_first(tmp_path: Path) -
         frames = list(video)
     assert {frame.shape for frame in frames} == {(256, 341, 3)}
     assert [number_of(frame) for frame in frames] == [*range(20), *range(20)]
+
+
+def number_in(picture: Picture) -> int:
+    """The number that a picture carries, by its luma."""
+    form = picture.format
+    return number_of(picture.data[: form.width * form.height].reshape(form.height, form.width, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("clip.mp4", "libx264", "yuv420p"),
+        ("clip.webm", "libvpx-vp9", "yuv420p"),
+        ("clip.avi", "mpeg4", "yuv420p"),
+        ("clip.mkv", "mjpeg", "yuvj422p"),
+        ("full.mkv", "ffv1", "yuv444p"),
+        ("gray.mkv", "ffv1", "gray"),
+        ("two planes.nut", "rawvideo", "nv12"),
+    ],
+)
+@pytest.mark.parametrize("fps", [None, 10, 60])
+def test_pictures_are_the_decoded_frames_at_the_same_rate(
+    tmp_path: Path, name: str, codec: str, pixel_format: str, fps: float | None
+) -> None:
+    path = write_numbered_clip(tmp_path / name, codec=codec, pixel_format=pixel_format)
+    with Video(str(path), 256, fps) as video:
+        pictures = list(video.pictures())
+        assert video.num_frames == len(pictures)
+    assert [number_in(picture) for picture in pictures] == numbers(path, fps)
+    assert {picture.format.pixels for picture in pictures} == {pixel_format}
+    assert {(picture.format.scaled_width, picture.format.scaled_height) for picture in pictures} == {(341, 256)}
+    assert {picture.data.shape for picture in pictures} == {(pictures[0].format.num_bytes,)}
+
+
+def test_a_picture_that_is_repeated_is_the_same_object(tmp_path: Path) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mkv", 6, times_ms=[0, 40, 80, 400, 440, 480])
+    with Video(str(path), 256, 25) as video:
+        pictures = list(video.pictures())
+    assert len({id(picture) for picture in pictures}) == 6
+    assert len(pictures) > 10
+    assert len({number_in(picture) for picture in pictures}) == 6
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "bgra"])
+def test_the_memory_of_pictures_can_be_given(tmp_path: Path, pixel_format: str) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mkv", 5, codec="ffv1", pixel_format=pixel_format)
+    given: list[Bytes] = []
+
+    def allocate(num_bytes: int) -> Bytes:
+        given.append(np.zeros(num_bytes, np.uint8))
+        return given[-1]
+
+    with Video(str(path), 256) as video:
+        pictures = list(video.pictures(allocate))
+    assert [id(picture.data) for picture in pictures] == [id(memory) for memory in given]
+    with Video(str(path), 256) as video:
+        for picture, again in zip(pictures, video.pictures(), strict=True):
+            assert (picture.data == again.data).all()
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p", "gray", "yuv420p10le"])
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (161, 99)])
+def test_the_planes_of_a_picture_are_those_of_the_frame(
+    tmp_path: Path, pixel_format: str, width: int, height: int
+) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mkv", 3, width, height, codec="ffv1", pixel_format=pixel_format)
+    with Video(str(path), 256) as video:
+        pictures = list(video.pictures())
+    with av.open(str(path)) as container:
+        for picture, frame in zip(pictures, container.decode(video=0), strict=True):
+            size = 2 if pixel_format.endswith("10le") else 1
+            rows = b"".join(
+                bytes(plane)[y * plane.line_size :][: plane.width * size]
+                for plane in frame.planes
+                for y in range(plane.height)
+            )
+            assert picture.data.tobytes() == rows
+
+
+def test_a_frame_that_is_stored_from_below_is_copied_from_above() -> None:
+    rows = np.arange(12, dtype=np.uint8)[:, None] * np.ones(16, np.uint8)
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=16, height=12, format=av.VideoFormat("gray"), time_base=Fraction(1, 25))
+    graph.link_nodes(source, graph.add("vflip"), graph.add("buffersink")).configure()
+    graph.vpush(av.VideoFrame.from_ndarray(rows, format="gray"))
+    frame = graph.vpull()
+    assert frame.planes[0].line_size < 0
+    copy = np.empty(12 * 16, np.uint8)
+    copy_planes(frame, PictureFormat("gray", 16, 12, 2, True, (), 16, 12), copy)
+    assert (copy.reshape(12, 16) == rows[::-1]).all()
+
+
+@pytest.mark.parametrize("pixel_format", ["bgra", "bgr0", "yuv411p", "yuva420p", "yuv420p12le", "yuv422p10le"])
+def test_pictures_of_rare_formats_are_scaled_already(tmp_path: Path, pixel_format: str) -> None:
+    path = write_numbered_clip(tmp_path / "rare.mkv", 5, codec="ffv1", pixel_format=pixel_format)
+    with Video(str(path), 256) as video:
+        frames = list(video)
+    with Video(str(path), 256) as video:
+        pictures = list(video.pictures())
+    assert {picture.format.pixels for picture in pictures} == {SCALED}
+    for picture, frame in zip(pictures, frames, strict=True):
+        assert picture.data.tobytes() == frame.tobytes()
+
+
+def test_pictures_of_a_change_in_mid_stream_are_to_have_the_first_ones_size(tmp_path: Path) -> None:
+    parts = [write_numbered_clip(tmp_path / f"{i}.ts", 20, *size) for i, size in enumerate([(320, 240), (640, 360)])]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with Video(str(path), 256) as video:
+        pictures = list(video.pictures())
+    assert [number_in(picture) for picture in pictures] == [*range(20), *range(20)]
+    assert [picture.format.height for picture in pictures] == [240] * 20 + [360] * 20
+    assert {(picture.format.scaled_width, picture.format.scaled_height) for picture in pictures} == {(341, 256)}
+
+
+def test_pictures_that_are_to_be_too_large_are_refused(tmp_path: Path) -> None:
+    path = write_numbered_clip(tmp_path / "thin.mkv", 1, 4000, 10, codec="ffv1", pixel_format="yuv420p")
+    with Video(str(path), 2000) as video, pytest.raises(MediaError, match="over the limit") as caught:
+        next(video.pictures())
+    assert caught.value.reason == "bad_size"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from av.sidedata.sidedata import SideDataContainer
 
-from utils.container import BROADCAST, Container, DecodeErrors, Decoder, MediaError, cause
+from utils.container import BROADCAST, MIN_GAP_SECONDS, Container, DecodeErrors, Decoder, MediaError, cause
 from utils.pacing import paced
 from utils.pictures import LAYOUTS, SCALED, Bytes, Picture, PictureFormat, copy_planes
 from utils.reading import Reading
@@ -63,6 +63,7 @@ ROTATIONS = {  # degrees anticlockwise
 MATRICES = (1, 2, 4, 5, 6, 7, 9)
 TRANSFERS = (1, 2, *range(4, 9), *range(11, 19))
 PRIMARIES = (1, 2, *range(4, 13), 22)
+LEAST_SIDE = 8  # of what is handed on as it is decoded; swscale has ways of its own with less
 FULL_RANGE = 2
 RANGES = (0, 1, FULL_RANGE)  # not told, limited, and full, by FFmpeg's numbers
 ALWAYS_FULL_RANGE = ("yuvj420p", "yuvj422p", "yuvj444p", "gray")
@@ -179,6 +180,7 @@ class Video(_Medium):
         time_base = self._stream.time_base
         assert time_base is not None  # every demuxed stream has one
         step = max(1, round(1 / (self._own_fps * time_base)))
+        usual = int(min(RESTART_SECONDS, MIN_GAP_SECONDS) / time_base)  # jump, in which there is nothing to look for
         can_restart = self._container.av.format.name in BROADCAST
         first = last = None
         skew = 0  # of a clock that started anew
@@ -186,8 +188,9 @@ class Video(_Medium):
         for decoded in self._decoder:
             num_decoded += 1
             time = decoded.dts if paced_as_stored else decoded.pts
-            if first is not None and last is not None and time is not None:
+            if time is not None:
                 time += skew
+            if first is not None and last is not None and time is not None and abs(time - last) > usual:
                 jump = (time - last) * time_base
                 if can_restart and abs(jump) > RESTART_SECONDS:
                     skew += last + step - time
@@ -401,7 +404,10 @@ def _picture_format(stored: _Stored, colours: _Colours, display: _Display) -> Pi
     """The format of pictures of a pixel format, width and height, and of a matrix, range, transfer and primaries."""
     pixels, width, height = stored
     matrix, color_range, transfer, primaries = colours
+    already_scaled = PictureFormat(SCALED, display.width, display.height, 2, True, (), display.width, display.height)
     is_known = matrix in MATRICES and color_range in RANGES and transfer in TRANSFERS and primaries in PRIMARIES
+    if pixels not in LAYOUTS or not is_known or min(width, height) < LEAST_SIDE:
+        return already_scaled
     form = PictureFormat(
         pixels,
         width,
@@ -412,9 +418,7 @@ def _picture_format(stored: _Stored, colours: _Colours, display: _Display) -> Pi
         display.width,
         display.height,
     )
-    if pixels in LAYOUTS and is_known and not (form.is_transposed and _is_oblong(pixels)):
-        return form
-    return PictureFormat(SCALED, display.width, display.height, 2, True, (), display.width, display.height)
+    return already_scaled if form.is_transposed and _is_oblong(pixels) else form
 
 
 def _is_oblong(pixels: str) -> bool:

@@ -24,9 +24,6 @@ class Layout:
     is_interleaved: bool = False
     """Whether U and V take turns in one plane."""
 
-    is_high: bool = False
-    """Whether the samples are in the upper bits of their two bytes."""
-
     @property
     def num_bytes(self) -> int:
         """Of a sample."""
@@ -43,7 +40,6 @@ LAYOUTS = {  # by FFmpeg's names
     "nv12": Layout(8, (1, 1), is_interleaved=True),
     "gray": Layout(8, None),
     "yuv420p10le": Layout(10, (1, 1)),
-    "p010le": Layout(10, (1, 1), is_interleaved=True, is_high=True),
 }
 SCALED = "rgb24"
 

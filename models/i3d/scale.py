@@ -1,9 +1,9 @@
 """Planes of decoded frames -> RGB as displayed, scaled, on any device: what FFmpeg's swscale makes of them.
 
-That is, of its filters `scale=W:H:flags=bicubic,format=rgb24`. About one value in 1000 is other than theirs, by one grey
-level. To that end the arithmetic is swscale's: weights of 14 bits along rows and of 12 along columns, sums between the
-two cut off at 7 binary places, chroma that is sited in the centre, whatever the video says, and scaled straight to the
-size of the output, or to half its columns.
+That is, of its filters `scale=W:H:flags=bicubic,format=rgb24`. About one value in 1000 is off, by one grey level. To
+that end the arithmetic is swscale's: weights of 14 bits along rows and of 12 along columns, sums between the two cut
+off at 7 binary places, chroma that is sited in the centre, whatever the video says, and scaled straight to the size of
+the output, or to half its columns.
 
 All sums are computed by `embedding_bag`, as weighted sums of rows: in float32, whatever precision is allowed to matrix
 products, and without a copy of each row for each output that it is part of.
@@ -117,11 +117,7 @@ class _Scaler:
 
     def _planes(self, data: Tensor) -> tuple[Tensor, Tensor | None]:
         """The samples of luma (B, 1, H, W) and of chroma (B, 2, H, W), as displayed."""
-        samples = data
-        if self.layout.num_bytes == 2:
-            samples = data.view(torch.int16)
-        if self.layout.is_high:
-            samples = (samples >> (16 - self.layout.bits)) & (2**self.layout.bits - 1)
+        samples = data.view(torch.int16) if self.layout.num_bytes == 2 else data
         width, height = self.form.width, self.form.height
         luma = self._turned(samples[:, : width * height].view(-1, 1, height, width))
         if self.layout.chroma_shifts is None:
