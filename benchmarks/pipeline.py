@@ -276,7 +276,7 @@ def busy(work: Callable[[], object]) -> float:
     spans = sorted(
         (event.time_range.start, event.time_range.end)
         for event in profiler.events() or []
-        if event.device_type == torch.autograd.DeviceType.CUDA
+        if str(event.device_type).endswith("CUDA")
     )
     microseconds, until = 0.0, float("-inf")
     for begin, end in spans:

@@ -32,7 +32,7 @@ class Simulated(TorchDispatchMode):
     """Products of a GPU's precision, on a CPU."""
 
     def __init__(self, precision: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.precision = precision
 
     def __torch_dispatch__(
@@ -53,7 +53,7 @@ class Simulated(TorchDispatchMode):
         return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)  # to 10 bits, to even
 
 
-def features_of(path: str, config: i3d.Config, device: str, precision: str) -> dict[str, npt.NDArray[np.generic]]:
+def features_of(path: str, config: i3d.Config, device: str, precision: str) -> dict[str, npt.NDArray[Any]]:
     """Features of both streams."""
     if device != "cpu" or precision == "fp32":
         return Extractor(dataclasses.replace(config, precision=precision), device).extract(path).arrays

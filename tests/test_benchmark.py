@@ -49,6 +49,8 @@ def test_a_quick_run_prints_a_table_and_writes_the_figures(tmp_path: Path) -> No
     assert whole["ratio_to_plain"] == pytest.approx(whole["frames_per_s"] / whole["plain_frames_per_s"])
     assert whole["least_cosine"] > 0.99999, "both compute the same features"
     assert all(way["ratio"] > 1 for way in figures["decoding"].values())
-    assert {"decode", "transfer", "scale", "flow", "I3D rgb", "I3D flow", "save", "sound: network"} <= figures["stages"].keys()
+    assert {"decode", "transfer", "scale", "flow", "I3D rgb", "I3D flow", "save", "sound: network"} <= figures[
+        "stages"
+    ].keys()
     assert all(stage["per_s"] > 0 for stage in figures["stages"].values())
     assert "end to end" in answer.stdout

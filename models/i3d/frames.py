@@ -61,7 +61,7 @@ class _Lane:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._under_way: deque[torch.cuda.Event] = deque()
 
     def frames(self, rows: Tensor, chunk: list[Picture], order: list[int]) -> Iterator[Tensor]:
