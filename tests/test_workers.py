@@ -105,7 +105,7 @@ def test_fifty_kills_at_random_moments_lose_no_video(tmp_path: Path, lanes: int)
     assert len(killed) == 50
     assert Counter(row.path for row in rows) == Counter(names), "each video ends once"
     assert {row.reason for row in rows if row.status == "failed"} <= {"crashed"}
-    assert sum(row.status == "ok" for row in rows) >= len(names) - 5, "few are hit twice"
+    assert 2 * sum(row.status == "failed" for row in rows) <= 50, "it takes two kills for a video to fail"
     for row in rows:
         attempts = len((tmp_path / row.path).read_text().split()) if (tmp_path / row.path).exists() else 0
         assert attempts <= (2 if lanes == 1 else 3)
