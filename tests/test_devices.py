@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.devices import DeviceError, resolve
+from utils.devices import DeviceError, num_lanes, resolve
 
 
 @pytest.fixture(params=[0, 3])
@@ -27,6 +27,11 @@ def test_gpus_are_taken_by_their_numbers(num_gpus: int) -> None:
     else:
         with pytest.raises(DeviceError, match="device id 2: no such GPU here; there is cpu"):
             resolve(["2"])
+
+
+def test_a_gpu_has_several_videos_in_hand_and_the_cpu_one() -> None:
+    assert num_lanes("cpu") == 1
+    assert num_lanes("cuda:3") > 1
 
 
 @pytest.mark.parametrize(

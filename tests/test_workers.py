@@ -97,7 +97,7 @@ def test_fifty_kills_at_random_moments_lose_no_video(tmp_path: Path, lanes: int)
     killer.start()
     try:
         videos = slowly(names, lambda: len(killed) < 50)
-        all_rows = run(Job(tmp_path), ["cpu"] * 3, videos, lanes=lambda device: lanes)
+        all_rows = run(Job(tmp_path), ["cpu"] * 3, videos, num_lanes=lambda device: lanes)
         rows = [row for row in all_rows if row.path.startswith("nap")]
     finally:
         stop.set()
@@ -105,7 +105,7 @@ def test_fifty_kills_at_random_moments_lose_no_video(tmp_path: Path, lanes: int)
     assert len(killed) == 50
     assert Counter(row.path for row in rows) == Counter(names), "each video ends once"
     assert {row.reason for row in rows if row.status == "failed"} <= {"crashed"}
-    assert sum(row.status == "ok" for row in rows) >= len(names) - 5, "few are hit twice"
+    assert 2 * sum(row.status == "failed" for row in rows) <= 50, "it takes two kills for a video to fail"
     for row in rows:
         attempts = len((tmp_path / row.path).read_text().split()) if (tmp_path / row.path).exists() else 0
         assert attempts <= (2 if lanes == 1 else 3)
@@ -348,16 +348,17 @@ def test_each_device_has_as_many_in_hand_as_it_may(tmp_path: Path) -> None:
 
 def test_of_several_videos_whose_worker_dies_only_that_which_does_it_alone_fails(tmp_path: Path) -> None:
     guilty, innocent = "die among-0", ["hang once-1", "hang once-2"]
-    naps = [f"nap-{i}" for i in range(5)]
-    rows = rows_of(Job(tmp_path), 1, [guilty, *innocent, *naps], lanes=3)
+    videos = slowly([guilty, *innocent], lambda: len(company) < 8)  # there are always others that could be handed out
+    company: list[str] = []
+    rows = {}
+    for row in run(Job(tmp_path), ["cpu"], videos, None, lambda device: 3):
+        rows[row.path] = row
+        company = (tmp_path / "company").read_text().splitlines() if (tmp_path / "company").exists() else []
     assert rows.pop(guilty).reason == "crashed"
-    assert {row.status for row in rows.values()} == {"ok"}
-    assert len(pids_of(tmp_path, guilty)) == 3, "once among others, then twice alone"
-    assert [len(pids_of(tmp_path, name)) for name in innocent] == [2, 2]
-    _, _, last, *later = (tmp_path / "company").read_text().splitlines()
-    assert last == ", ".join(sorted([guilty, *innocent]))
-    assert later[:4] == [guilty, guilty, *innocent], "each alone, before the others"
-    assert all(name.startswith("nap") for line in later[4:] for name in line.split(", "))
+    assert "failed" not in {row.status for row in rows.values()}
+    assert company[2] == ", ".join(sorted([guilty, *innocent]))
+    assert company[3:7] == [guilty, guilty, *innocent], "each alone, the guilty one twice, before the others"
+    assert all(name.startswith("ok") for line in company[7:] for name in line.split(", "))
 
 
 def test_a_death_among_others_is_held_against_no_video(tmp_path: Path) -> None:
@@ -412,9 +413,12 @@ def test_what_is_in_hand_ends_where_an_error_stops_the_run(tmp_path: Path) -> No
     assert not (tmp_path / "ok-2").exists()
 
 
-def test_a_video_that_lacks_room_among_others_is_tried_alone(tmp_path: Path) -> None:
-    names = ["cramped among-0", "sleep-1", "sleep-2", "nap-3"]
+@pytest.mark.parametrize("name", ["cramped among-0", "crossed among-0"])
+def test_a_video_that_lacks_room_or_meets_an_unforeseen_error_among_others_is_tried_alone(
+    tmp_path: Path, name: str
+) -> None:
+    names = [name, "sleep-1", "sleep-2", "nap-3"]
     rows = rows_of(Job(tmp_path), 1, names, lanes=3)
     assert {row.status for row in rows.values()} == {"ok"}
-    assert len(pids_of(tmp_path, "cramped among-0")) == 2
+    assert len(pids_of(tmp_path, name)) == 2
     assert len(worker_pids(tmp_path)) == 1

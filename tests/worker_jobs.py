@@ -96,8 +96,8 @@ class _Work:
                 time.sleep(1.0)
             case "hang":
                 time.sleep(1000)
-            case "hang once" if num_attempts == 1:
-                time.sleep(1000)
+            case "hang once":
+                time.sleep(1000 if num_attempts == 1 else 0.2)
             case "pair" if num_attempts == 1:
                 time.sleep(1000)
             case "pair":
@@ -119,6 +119,8 @@ class _Work:
                 raise FullDiskError(f"{path}: no space left")
             case "cramped" if len(self.in_hand) > 1:
                 raise NoRoomError(f"{path}: no room among others")
+            case "crossed" if len(self.in_hand) > 1:
+                raise RuntimeError("what another one did")
             case "tell thread":
                 return Done([], 0.0, threading.current_thread().name)
             case "done":

@@ -63,7 +63,8 @@ def make_parser(extractors: Mapping[str, ModuleType]) -> argparse.ArgumentParser
         "--timeout_per_video",
         type=_seconds,
         metavar="SECONDS",
-        help="how long a video may take (default: ten times its length, and at least ten minutes)",
+        help="how long a video may take (default: ten times its length for each that shares its worker, and at least "
+        "ten minutes)",
     )
 
     option = parser.add_argument_group("messages, on stderr").add_argument

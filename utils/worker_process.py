@@ -55,7 +55,11 @@ class Row:
     losses: str = ""
     stops_run: bool = False
     better_alone: bool = False
-    """Whether it failed for want of what other videos in the worker's hands took."""
+    """Whether it may have failed for what other videos did that the worker had in hand."""
+
+    def what_happened(self) -> str:
+        """In a line."""
+        return f"{self.path}: {(self.error or self.status).rpartition(chr(10))[2]}"
 
 
 class Opened(NamedTuple):
@@ -70,7 +74,8 @@ Process = Callable[[str, Callable[[float], None]], Done | None]
 
 None says that there is nothing to do. An exception fails that video; its attribute `reason`, if any, says why in one
 word, its attribute `stops_run` that it would be no better with any other video, and its attribute `better_alone` that
-it may be without others in hand. In a worker of several lanes it is called from several threads at once.
+it may be without others in hand, as it may where there is no `reason`. In a worker of several lanes it is called from
+several threads at once.
 """
 
 Start = Callable[[str], Process]
@@ -162,7 +167,7 @@ def _attempt(process: Process, path: str, tell: Callable[[Message], None]) -> Ro
             getattr(error, "reason", "error"),
             _text(error),
             stops_run=getattr(error, "stops_run", False),
-            better_alone=getattr(error, "better_alone", False),
+            better_alone=getattr(error, "better_alone", not hasattr(error, "reason")),
         )
     if done is None:
         return Row(path, "skipped")

@@ -7,7 +7,7 @@ borders.
 
 A video fails for what it does alone. Of several in the hands of a worker that dies, nobody knows which one it was: each
 is a suspect from then on, which is tried with nothing else in hand, and what came before is not held against it. So is
-one that takes too long or too much room among others.
+one that takes too long among others, finds no room, or meets an error that nobody foresaw.
 """
 
 import contextlib
@@ -58,17 +58,17 @@ def run(
     devices: Sequence[str],
     videos: Iterable[str | Row],
     timeout_seconds: float | None = None,
-    lanes: Callable[[str], int] = lambda device: 1,
+    num_lanes: Callable[[str], int] = lambda device: 1,
 ) -> Iterator[Row]:
     """Work on videos, a worker per device; gives a row a video, as they end.
 
     `videos` is looked through little by little while the workers work: paths are handed out, rows are given as they
-    are. A worker has up to `lanes(device)` of them in hand at once, in threads if that is more than one. A video may
-    take `timeout_seconds`, or as long as its length allows. The first Ctrl-C lets the videos in hand end; a second
+    are. A worker has up to `num_lanes(device)` of them in hand at once, in threads if that is more than one. A video
+    may take `timeout_seconds`, or as long as its length allows. The first Ctrl-C lets the videos in hand end; a second
     one, or SIGTERM, stops at once. After either the generator raises KeyboardInterrupt. Whenever it ends, no worker is
     left. Raises CannotStartError.
     """
-    pool = _Pool(start, devices, videos, timeout_seconds, lanes)
+    pool = _Pool(start, devices, videos, timeout_seconds, num_lanes)
     with _Interrupts() as interrupts:
         try:
             while pool.has_work():
@@ -184,13 +184,13 @@ class _Pool:
         devices: Sequence[str],
         videos: Iterable[str | Row],
         timeout_seconds: float | None,
-        lanes: Callable[[str], int],
+        num_lanes: Callable[[str], int],
     ) -> None:
         self.start = start
         self.free_devices = deque(devices)
         self.videos: Iterator[str | Row] | None = iter(videos)
         self.timeout_seconds = timeout_seconds
-        self.lanes = lanes
+        self.num_lanes = num_lanes
         self.queue: deque[str] = deque()
         self.suspects: deque[str] = deque()
         self.workers: list[_Worker] = []
@@ -281,7 +281,7 @@ class _Pool:
                     self._dismiss(worker)
 
     def _hire(self, device: str) -> _Worker:
-        worker = _Worker(self.start, device, self.lanes(device))
+        worker = _Worker(self.start, device, self.num_lanes(device))
         self.workers.append(worker)
         return worker
 
@@ -319,7 +319,7 @@ class _Pool:
                 task = worker.put_down(path)
                 self._note_life(worker)
                 if message.better_alone and worker.num_lanes > 1 and not task.is_suspect:
-                    self._put_back(self.suspects, [task], f"{path}: {message.reason}; trying it alone")
+                    self._put_back(self.suspects, [task], f"{message.what_happened()}; trying it alone")
                     return []
                 return [message]
             case _:
