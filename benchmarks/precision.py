@@ -23,17 +23,14 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from models import i3d  # noqa: E402
 from models.i3d.extract import Extractor  # noqa: E402
-from utils.devices import PRECISIONS, compute_in  # noqa: E402
+from models.i3d.net import tf32  # noqa: E402
+from utils.devices import PRECISIONS, dtype_of  # noqa: E402
 
 PRODUCTS = ("conv2d", "conv3d", "conv_transpose2d", "convolution", "bmm", "mm", "matmul", "addmm", "linear")
 
 
-class Simulated(TorchDispatchMode):
-    """Products of a GPU's precision, on a CPU."""
-
-    def __init__(self, precision: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.precision = precision
+class Simulated(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Products as a GPU computes them, of float32 in TF32, on a CPU."""
 
     def __torch_dispatch__(
         self, operation: Any, types: object, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
@@ -42,15 +39,12 @@ class Simulated(TorchDispatchMode):
             return operation(*arguments, **(named or {}))
         factors, rest = arguments[:2], arguments[2:]
         others = [argument.float() if isinstance(argument, Tensor) else argument for argument in rest]
-        return operation(*map(self._rounded, factors), *others, **(named or {})).to(factors[0].dtype)
+        return operation(*map(_rounded, factors), *others, **(named or {})).to(factors[0].dtype)
 
-    def _rounded(self, factor: Tensor) -> Tensor:
-        """As float32; what TF32 does not keep of it is rounded away."""
-        number = factor.float()
-        if self.precision != "tf32":
-            return number
-        bits = number.view(torch.int32)
-        return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)  # to 10 bits, to even
+
+def _rounded(factor: Tensor) -> Tensor:
+    """What tensor cores take of a factor, as float32: what is in half precision as it is, 10 bits of float32."""
+    return factor.float() if factor.dtype != torch.float32 else tf32(factor)
 
 
 def features_of(path: str, config: i3d.Config, device: str, precision: str) -> dict[str, npt.NDArray[Any]]:
@@ -58,10 +52,12 @@ def features_of(path: str, config: i3d.Config, device: str, precision: str) -> d
     if device != "cpu" or precision == "fp32":
         return Extractor(dataclasses.replace(config, precision=precision), device).extract(path).arrays
     extractor = Extractor(config, device)
-    extractor.dtype = compute_in(precision)
-    for network in (extractor.pwc, *extractor.i3d.values()):
-        network.to(extractor.dtype)
-    with Simulated(precision):
+    extractor.pwc.to(dtype_of(precision, bears_half=True))
+    for network in extractor.i3d.values():
+        if precision == "mixed":
+            network.refine_weights()
+        network.to(dtype_of(precision, bears_half=False))
+    with Simulated():  # type: ignore[no-untyped-call]
         return extractor.extract(path).arrays
 
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 CPU = "cpu"
-# The fastest whose features stay within a cosine of 0.9999 of float32's comes first: see benchmarks/README.md.
-PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp16", "tf32", "fp32", "bf16")}
+# The fastest whose features stay within a cosine of 0.9999 of float32's comes first: see benchmarks/README.md. Mixed is
+# half precision for the networks that bear it, and TF32 for the others.
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("mixed", "fp32", "tf32", "fp16", "bf16")}
 DEFAULT_PRECISION = {kind: precisions[0] for kind, precisions in PRECISIONS.items()}
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 NUM_LANES = 4  # of a GPU, so that it need not wait while videos are opened and decoded
@@ -42,13 +43,22 @@ def precision_on(device: str, wanted: str | None) -> str:
     return wanted or DEFAULT_PRECISION[kind]
 
 
-def compute_in(precision: str) -> "torch.dtype":
-    """The type of the networks' numbers; has this process compute float32 as TF32 where, and only where, that is
-    wanted, whatever PyTorch's own defaults are.
+def compute_in(precision: str) -> None:
+    """Have this process compute convolutions of float32 in TF32 where, and only where, the precision says so, whatever
+    PyTorch's own defaults are; and matrix products, which front ends are made of, never.
     """
     import torch
 
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "mixed")
+
+
+def dtype_of(precision: str, bears_half: bool) -> "torch.dtype":
+    """The type of the numbers of a network, which bears half precision or does not."""
+    import torch
+
+    if precision == "mixed":
+        precision = "fp16" if bears_half else "tf32"
     return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
 
 

@@ -21,7 +21,7 @@ from models.pwc.published import our_key as our_pwc_key
 from models.pwc.split import split_dense_blocks
 from utils import weights
 from utils.container import MediaError
-from utils.devices import compute_in, fitting, items_that_fit, made_current, num_lanes, precision_on
+from utils.devices import compute_in, dtype_of, fitting, items_that_fit, made_current, num_lanes, precision_on
 from utils.features import Features
 from utils.files import whole_folder
 from utils.media import Frame, Video, write_png
@@ -42,7 +42,8 @@ class Extractor:
     def __init__(self, config: Config, device: str) -> None:
         self.config = config
         self.device = torch.device(device)
-        self.dtype = compute_in(precision_on(device, config.precision))
+        self.precision = precision_on(device, config.precision)
+        compute_in(self.precision)
         self.i3d: dict[str, I3D] = {}
         if "rgb" in config.streams:
             self.i3d["rgb"] = self._i3d(3, config.i3d_rgb_path)
@@ -53,6 +54,7 @@ class Extractor:
                 config.pwc_path,
                 our_pwc_key,
                 lambda loaded: split_dense_blocks(loaded).to(memory_format=torch.channels_last),
+                bears_half=True,
             )
         self.class_names = class_names(config.kinetics_class_labels) if config.show_kinetics_pred else []
         self.batch_size = config.batch_size or self._batch_that_fits()
@@ -127,23 +129,25 @@ class Extractor:
 
     def _features(self, stream: str, images: Tensor) -> Tensor:
         """The features (B, 1024), float32, of stacks of images (B, T, C, 224, 224)."""
-        features: Tensor = self.i3d[stream](images.transpose(1, 2).to(self.dtype))
+        network = self.i3d[stream]
+        features: Tensor = network(images.transpose(1, 2).to(network.dtype))
         return features
 
     def _predictions(self, features: dict[str, Tensor], spans: list[tuple[float, float]]) -> str:
         """The likeliest classes of each stack, by the sum of the streams' logits."""
-        logits = sum(self.i3d[stream].classify(rows.to(self.dtype)).float() for stream, rows in features.items())
+        logits = sum(self.i3d[stream].classify(rows).float() for stream, rows in features.items())
         assert isinstance(logits, Tensor)
         return describe(logits.cpu(), spans, self.class_names)
 
     def _i3d(self, channels: int, path: str | None) -> I3D:
+        def rebuilt(network: I3D) -> I3D:
+            network.fold_batch_norm().merge_points()
+            if self.precision == "mixed":
+                network.refine_weights()
+            return network.to(memory_format=torch.channels_last_3d)
+
         network = I3D(channels, VARIANTS[self.config.i3d_variant])
-        return self._ready(
-            network,
-            path,
-            published.our_key,
-            lambda loaded: loaded.fold_batch_norm().merge_points().to(memory_format=torch.channels_last_3d),
-        )
+        return self._ready(network, path, published.our_key, rebuilt, bears_half=False)
 
     def _ready(
         self,
@@ -151,20 +155,21 @@ class Extractor:
         path: str | None,
         our_key: Callable[[str], str],
         rebuilt: Callable[[Network], Network],
+        bears_half: bool,
     ) -> Network:
         """The network with its weights, rebuilt for inference, on the device."""
         if path is None:
             weights.randomize(network, seed=0)
         else:
             weights.load(network, Path(path), our_key)
-        return rebuilt(network.eval()).to(self.device, self.dtype)
+        return rebuilt(network.eval()).to(self.device, dtype_of(self.precision, bears_half))
 
     def _batch_that_fits(self) -> int:
         """Frames whose flow is computed together; those of so many stacks go through I3D together."""
         if self.device.type == "cpu":
             return CPU_BATCH
-        device = str(self.device)
-        return items_that_fit(device, BYTES_PER_FRAME[self.dtype.itemsize], LARGEST_BATCH, num_lanes(device))
+        device, size = str(self.device), dtype_of(self.precision, bears_half=True).itemsize
+        return items_that_fit(device, BYTES_PER_FRAME[size], LARGEST_BATCH, num_lanes(device))
 
 
 def _kept(video: Iterable[Frame], folder: Path) -> Iterator[Frame]:

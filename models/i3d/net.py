@@ -96,8 +96,13 @@ class I3D(nn.Module):
 
         The classifier is linear, so the mean over time of its outputs is its output for the mean.
         """
-        logits: Tensor = self.classifier(features[:, :, None, None, None]).flatten(1)
+        logits: Tensor = self.classifier(features[:, :, None, None, None].to(self.dtype)).flatten(1)
         return logits
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of the images."""
+        return self.classifier.weight.dtype
 
     def fold_batch_norm(self) -> "I3D":
         """Put each batch norm's scale and shift into the convolution before it, for inference; returns itself."""
@@ -105,6 +110,12 @@ class I3D(nn.Module):
             if isinstance(module, Unit) and isinstance(module.norm, nn.BatchNorm3d):
                 module.conv = fuse_conv_bn_eval(module.conv, module.norm)
                 module.norm = nn.Identity()
+        return self
+
+    def refine_weights(self) -> "I3D":
+        """Keep TF32 from rounding the weights of the first layers, where features suffer most; returns itself."""
+        for unit in (self.stem, self.point_2b, self.space_2c):
+            unit.refine_weights()
         return self
 
     def merge_points(self) -> "I3D":
@@ -117,6 +128,12 @@ class I3D(nn.Module):
         return self
 
 
+def tf32(x: Tensor) -> Tensor:
+    """Float32 numbers, rounded to the 10 bits after the point that TF32 keeps, halves to even."""
+    bits = x.contiguous().view(torch.int32)
+    return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+
+
 class Unit(nn.Module):
     """Convolution, batch norm, ReLU; SAME padding."""
 
@@ -126,13 +143,23 @@ class Unit(nn.Module):
         symmetric = stride == 1  # SAME padding of an odd kernel: the convolution pads by itself, without a copy
         self.conv = nn.Conv3d(channels_in, channels_out, size, stride, size // 2 if symmetric else 0, bias=False)
         self.norm: nn.Module = nn.BatchNorm3d(channels_out, eps=variant.batch_norm_eps)
+        self.has_two_terms = False
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv.stride != (1, 1, 1):
             x = _pad_same(x, self.conv.kernel_size, self.conv.stride, self.pads_by_length)
+        if self.has_two_terms:
+            x = torch.cat([x, x], dim=1)
         # On a CPU some small convolutions lose the memory format, and what reads them next would be slow.
         x = self.conv(x).contiguous(memory_format=torch.channels_last_3d)
         return F.relu_(self.norm(x))
+
+    def refine_weights(self) -> None:
+        """Have each weight be a sum of two TF32 numbers, both of which meet the same input."""
+        rounded = tf32(self.conv.weight)
+        both = torch.cat([rounded, self.conv.weight - rounded], dim=1)
+        self.conv.weight = nn.Parameter(both, requires_grad=False)
+        self.has_two_terms = True
 
 
 class Pool(nn.Module):

@@ -13,7 +13,7 @@ from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resampled
 from utils import weights
 from utils.container import MediaError
-from utils.devices import compute_in, fitting, made_current, precision_on
+from utils.devices import compute_in, dtype_of, fitting, made_current, precision_on
 from utils.features import Features
 from utils.media import Samples, Sound
 from utils.reading import Reading
@@ -25,12 +25,14 @@ FULL_SCALE = 2**15  # of 16-bit samples
 class Extractor:
     """Holds the network on one device. It decides for the whole process whether float32 is computed as TF32.
 
-    All but the network is computed in float32.
+    All but the network is computed in float32, whatever the precision.
     """
 
     def __init__(self, config: Config, device: str) -> None:
         self.device = torch.device(device)
-        self.dtype = compute_in(precision_on(device, config.precision))
+        precision = precision_on(device, config.precision)
+        compute_in(precision)
+        self.dtype = dtype_of(precision, bears_half=True)
         self.network = load_network(config.vggish_model_path).eval().to(self.device, self.dtype)
         self.batch_size = config.batch_size or PATCHES_PER_BATCH[self.device.type]
         self.pca = None
