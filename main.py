@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import models
 from models.job import Job
 from utils.command_line import make_parser
-from utils.devices import DeviceError, num_lanes, precision_on, resolve
+from utils.devices import CPU, DeviceError, num_lanes, precision_on, resolve
 from utils.reading import Reading
 from utils.video_list import distinct, expanded, read_list, stems_of_namesakes
 
@@ -61,6 +61,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         devices = resolve(options.device_ids)
         for device in devices:
             precision_on(device, options.precision)
+        if options.hardware_decoding and set(devices) == {CPU}:
+            raise DeviceError("--hardware_decoding: that is done by GPUs, and none is used")
     except (ValueError, DeviceError) as error:
         parser.error(str(error))
     _start_log(logging.WARNING if options.quiet else options.log_level.upper())

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 
 from utils.completeness import is_cut_off
@@ -62,9 +63,12 @@ class MediaError(Exception):
 
 
 class Container:
-    """A media file that is open, until `close`. Raises MediaError for what is none, or not allowed."""
+    """A media file that is open, until `close`. Raises MediaError for what is none, or not allowed.
 
-    def __init__(self, path: str, reading: Reading) -> None:
+    With `hwaccel` its pictures are decoded there; raises DecodeErrors where there is no such thing.
+    """
+
+    def __init__(self, path: str, reading: Reading, hwaccel: HWAccel | None = None) -> None:
         self.path = path
         self.reading = reading
         _check(path)
@@ -75,8 +79,11 @@ class Container:
                 options=decoding_options(reading),  # of the decoders that look into the streams
                 container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
                 metadata_errors="replace",
+                hwaccel=hwaccel,
             )
         except DecodeErrors as error:
+            if hwaccel is not None:
+                raise
             raise MediaError("unreadable", f"{path}: not a media file that can be read: {cause(error)}") from error
         duration = self.av.duration
         self.seconds = duration / av.time_base if duration and duration > 0 else None

@@ -3,9 +3,11 @@
 FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Self, TypeVar, cast
@@ -14,6 +16,7 @@ import av
 import av.filter
 import numpy as np
 import numpy.typing as npt
+from av.codec.hwaccel import HWAccel
 from av.sidedata.sidedata import SideDataContainer
 
 from utils.container import BROADCAST, MIN_GAP_SECONDS, Container, DecodeErrors, Decoder, MediaError, cause
@@ -21,6 +24,8 @@ from utils.pacing import paced
 from utils.pictures import LAYOUTS, SCALED, Bytes, Picture, PictureFormat, copy_planes
 from utils.reading import Reading
 from utils.watches import RESTART_SECONDS
+
+log = logging.getLogger("video_features")
 
 Frame = npt.NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -31,6 +36,7 @@ Samples = npt.NDArray[np.int16]
 Item = TypeVar("Item")
 
 FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
+LARGE_PIXELS = 1280 * 720  # of a frame that a video engine decodes faster than a core of a CPU
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 MAX_FPS = 1000  # that a video is believed to have
 MIN_FPS_RATIO = Fraction(1, 4)  # of the rate that is believed to be a video's to that of its frames' times
@@ -114,7 +120,7 @@ class Video(_Medium):
         self.path = path
         self.num_frames = 0  # given so far
         self.min_side_size = min_side_size
-        self._container = Container(path, reading or Reading())
+        self._container = _with_video_engine(Container(path, reading or Reading()))
         try:
             stream = self._container.video()
             if stream is None:
@@ -380,6 +386,26 @@ def _seconds(time: int | None, time_base: Fraction | None) -> Fraction | None:
     if time is None or time_base is None:
         return None
     return time * time_base
+
+
+def _with_video_engine(container: Container) -> Container:
+    """The file, opened anew for a GPU's video engine if that is wanted, there, and its frames are large."""
+    stream, engine = container.video(), container.reading.video_engine
+    if engine is None or stream is None or stream.width * stream.height < LARGE_PIXELS:
+        return container
+    try:
+        again = Container(container.path, container.reading, HWAccel("cuda", engine, allow_software_fallback=True))
+    except DecodeErrors as error:
+        _warn_of_engine(engine, cause(error))
+        return container
+    container.close()
+    return again
+
+
+@lru_cache
+def _warn_of_engine(engine: int, why: str) -> None:
+    """Say once that a video engine cannot be used."""
+    log.warning("The CPU decodes: the video engine of GPU %d cannot be used: %s", engine, why)
 
 
 def _measured_fps(container: Container) -> Fraction:

@@ -21,6 +21,9 @@ class Reading:
     opened: Callable[[float], None] = _ignore
     """Called with the length in seconds that a file tells, if it does, when it is opened."""
 
+    video_engine: int | None = None
+    """The number of the GPU whose video engine decodes large frames, where it can; None: the CPU decodes all."""
+
     def __post_init__(self) -> None:
         if self.max_pixels < 1:
             raise ValueError(f"--max_pixels {self.max_pixels}: must be at least 1")

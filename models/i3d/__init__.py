@@ -37,6 +37,7 @@ class Config:
     pwc_path: str | None = None
     i3d_rgb_path: str | None = None
     i3d_flow_path: str | None = None
+    hardware_decoding: bool = False
     show_kinetics_pred: bool = False
     kinetics_class_labels: str | None = None
 
@@ -103,6 +104,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=VARIANTS,
         default=Config.i3d_variant,
         help="the numbers of features published so far, or those of DeepMind's own network",
+    )
+    option(
+        "--hardware_decoding",
+        action="store_true",
+        help="decode frames of 1280x720 and more on the GPU's video engine, where it knows the codec",
     )
     option("--show_kinetics_pred", action="store_true", help="print the five likeliest Kinetics classes of each stack")
     option("--kinetics_class_labels", metavar="TXT", help="class names, one a line, in place of torchvision's")

@@ -1,5 +1,6 @@
 """Video -> I3D features of its RGB and flow streams."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -70,6 +71,8 @@ class Extractor:
     @torch.inference_mode()
     def _extract(self, path: str, frames_folder: Path | None, reading: Reading | None, batch_size: int) -> Features:
         config = self.config
+        if config.hardware_decoding:
+            reading = dataclasses.replace(reading or Reading(), video_engine=self.device.index)
         rows: dict[str, list[Tensor]] = {stream: [] for stream in config.streams}
         spans = []
         with (
