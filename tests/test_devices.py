@@ -1,9 +1,24 @@
-"""Device ids, on a machine that pretends to have some GPUs."""
+"""Device ids, on a machine that pretends to have some GPUs, and how devices compute."""
+
+import resource
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from utils.devices import DeviceError, num_lanes, resolve
+from tests.oracles import REPOSITORY
+from utils.devices import (
+    DEFAULT_PRECISION,
+    PRECISIONS,
+    DeviceError,
+    compute_in,
+    dtype_of,
+    items_that_fit,
+    num_lanes,
+    precision_on,
+    resolve,
+)
 
 
 @pytest.fixture(params=[0, 3])
@@ -49,3 +64,71 @@ def test_a_wrong_id_is_named(monkeypatch: pytest.MonkeyPatch, ids: list[str], me
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     with pytest.raises(DeviceError, match=message):
         resolve(ids)
+
+
+def test_a_device_has_the_precision_that_is_wanted_or_its_own_default() -> None:
+    assert precision_on("cpu", None) == "fp32"
+    assert precision_on("cuda:1", None) == DEFAULT_PRECISION["cuda"] == "mixed"
+    for precision in PRECISIONS["cuda"]:
+        assert precision_on("cuda:0", precision) == precision
+    with pytest.raises(DeviceError, match="--precision tf32: a CPU computes in fp32 or bf16"):
+        precision_on("cpu", "tf32")
+
+
+@pytest.mark.parametrize(
+    ("precision", "of_one_that_bears_half", "of_another", "is_tf32"),
+    [
+        ("fp32", torch.float32, torch.float32, False),
+        ("tf32", torch.float32, torch.float32, True),
+        ("fp16", torch.float16, torch.float16, False),
+        ("bf16", torch.bfloat16, torch.bfloat16, False),
+        ("mixed", torch.float16, torch.float32, True),
+    ],
+)
+def test_a_precision_is_a_type_of_numbers_and_whether_convolutions_are_in_tf32(
+    precision: str,
+    of_one_that_bears_half: torch.dtype,
+    of_another: torch.dtype,
+    is_tf32: bool,
+    request: pytest.FixtureRequest,
+) -> None:
+    compute_in("fp32" if is_tf32 else "tf32")
+    request.addfinalizer(lambda: compute_in("fp32"))
+    compute_in(precision)
+    assert dtype_of(precision, bears_half=True) == of_one_that_bears_half
+    assert dtype_of(precision, bears_half=False) == of_another
+    assert torch.backends.cudnn.allow_tf32 == is_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize(
+    ("free", "num_sharing", "expected"), [(1000, 1, 50), (1000, 4, 12), (10**6, 4, 256), (1, 1, 1), (0, 4, 1)]
+)
+def test_half_of_the_free_memory_of_a_gpu_is_shared(
+    free: int, num_sharing: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    assert items_that_fit("cuda:0", bytes_per_item=10, most=256, num_sharing=num_sharing) == expected
+
+
+def faults_of_taking_memory_again(preparation: str) -> int:
+    """How often a process that takes and frees 200 MB, after some times of that, is given pages by the kernel."""
+    program = f"""
+import resource, torch
+from utils.devices import keep_freed_memory
+{preparation}
+for _ in range(20):
+    torch.ones(50_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(50_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    command = [sys.executable, "-c", program]
+    return int(subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the C library of GNU")
+def test_memory_that_is_freed_is_taken_again_without_the_kernel() -> None:
+    pages = 200_000_000 // resource.getpagesize()
+    assert faults_of_taking_memory_again("keep_freed_memory()") < pages / 10

@@ -1,6 +1,10 @@
 """What the CPU computes, a GPU computes too. Runs where there is one."""
 
+import dataclasses
+import subprocess
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +17,9 @@ from models.pwc import cost_volume as module
 from models.pwc.cost_volume import NUM_DISPLACEMENTS, cost_volume, matching_costs, plain_matching_costs, warp
 from models.pwc.net import COARSEST, FINEST, PYRAMID_CHANNELS
 from tests.clips import write_clip
-from tests.oracles import cosines
+from tests.oracles import REPOSITORY, cosines
 from tests.seeded import synthetic_clip
-from utils.devices import resolve
+from utils.devices import num_lanes, resolve
 
 pytestmark = [
     pytest.mark.gpu,
@@ -49,11 +53,44 @@ def test_the_kernel_is_used_and_computes_what_the_plain_version_does_on_the_cpu(
     torch.testing.assert_close(out.cpu(), expected, atol=atol, rtol=rtol)
 
 
-def test_features_are_those_of_the_cpu(tmp_path: Path, checkpoints: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("precision", "least_cosine"),
+    [("fp32", 0.9999), ("tf32", 0.999), ("mixed", 0.999), ("fp16", 0.999), ("bf16", 0.98)],
+)
+def test_features_are_those_of_the_cpu(
+    tmp_path: Path, checkpoints: dict[str, str], precision: str, least_cosine: float
+) -> None:
     frames: Sequence[np.ndarray] = [frame.transpose(1, 2, 0)[:256, :340] for frame in synthetic_clip()]
     clip = write_clip(tmp_path / "clip.mp4", frames)
     config = Config(stack_size=12, step_size=4, **checkpoints)  # type: ignore[arg-type]
     expected = Extractor(config, "cpu").extract(str(clip)).arrays
+    config = dataclasses.replace(config, precision=precision)
     arrays = Extractor(config, resolve(["0"])[0]).extract(str(clip)).arrays
     for stream, rows in arrays.items():
-        assert cosines(rows, expected[stream]).min() > 0.9999
+        assert cosines(rows, expected[stream]).min() > least_cosine
+
+
+def test_videos_in_several_lanes_have_the_features_that_each_has_alone(
+    tmp_path: Path, checkpoints: dict[str, str]
+) -> None:
+    frames: Sequence[np.ndarray] = [frame.transpose(1, 2, 0)[:256, :340] for frame in synthetic_clip()]
+    clips = [write_clip(tmp_path / f"{i}.mp4", frames[i:]) for i in range(6)]
+    extractor = Extractor(Config(stack_size=9, step_size=3, **checkpoints), "cuda:0")  # type: ignore[arg-type]
+    alone = [extractor.extract(str(clip)).arrays for clip in clips]
+    with ThreadPoolExecutor(num_lanes("cuda:0")) as lanes:
+        together = [features.arrays for features in lanes.map(extractor.extract, map(str, clips))]
+    for one, other in zip(alone, together, strict=True):
+        for stream, rows in one.items():
+            assert cosines(rows, other[stream]).min() > 0.99999
+
+
+def test_the_whole_program_works_on_a_gpu(tmp_path: Path, checkpoints: dict[str, str]) -> None:
+    clips = [write_clip(tmp_path / f"{i}.mp4", [np.full((240, 320, 3), 30 * i, np.uint8)] * 30) for i in range(6)]
+    command = [sys.executable, str(REPOSITORY / "main.py"), "--feature_type", "i3d", "--device_ids", "0"]
+    command += ["--stack_size", "16", "--step_size", "8", "--on_extraction", "save_numpy", "--hardware_decoding"]
+    command += ["--output_path", str(tmp_path / "output"), "--video_paths", *map(str, clips)]
+    command += [f"--{option}={path}" for option, path in checkpoints.items()]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert len(list((tmp_path / "output").glob("*.npy"))) == 12
+    assert "slower" not in answer.stderr, "the kernel did not work"

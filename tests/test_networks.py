@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.i3d import published as i3d_published
-from models.i3d.net import I3D, VARIANTS, Pool, Unit
+from models.i3d.net import I3D, VARIANTS, Pool, Unit, tf32
 from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc import published as pwc_published
 from models.pwc.net import PWCNet
@@ -131,6 +131,26 @@ def test_merging_the_convolutions_of_one_pixel_changes_nothing(checkpoints: dict
     images = torch.rand(2, 2, 9, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
     before = network.fold_batch_norm()(images)
     assert relative_difference(network.merge_points()(images), before) < 1e-6
+
+
+def test_weights_of_two_terms_are_the_weights(checkpoints: dict[str, str]) -> None:
+    network = I3D(2, VARIANTS["ancestor"]).eval()
+    weights.load(network, Path(checkpoints["i3d_flow_path"]), i3d_published.our_key)
+    images = torch.rand(1, 2, 9, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = network.fold_batch_norm()(images)
+    exact = network.space_2c.conv.weight
+    assert relative_difference(network.refine_weights()(images), before) < 1e-6
+    first, second = network.space_2c.conv.weight.chunk(2, dim=1)
+    assert torch.equal(first + second, exact)
+    assert relative_difference(tf32(second), second) < 1e-3
+    assert torch.equal(tf32(first), first)
+    assert not torch.equal(first, exact)
+
+
+def test_tf32_has_ten_bits_after_the_point_and_rounds_halves_to_even() -> None:
+    step = 2**-10
+    numbers = torch.tensor([1 + 0.4 * step, 1 + 0.5 * step, 1 + 1.5 * step, -1 - 0.6 * step, 0.0, 3e-39])
+    assert tf32(numbers).tolist()[:5] == [1, 1, 1 + 2 * step, -1 - step, 0]
 
 
 @pytest.mark.parametrize("variant", ["ancestor", "deepmind"])
