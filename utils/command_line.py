@@ -7,10 +7,11 @@ from itertools import chain
 from types import ModuleType
 from typing import NoReturn
 
-from utils.devices import PRECISIONS
+from utils.devices import DEFAULT_PRECISION, PRECISIONS
 from utils.reading import Reading
 
 STATUS = 2  # of the program, after a wrong option
+_DEFAULTS = [f"{precision} on {kind}" for kind, precision in DEFAULT_PRECISION.items()]
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -39,7 +40,7 @@ def make_parser(extractors: Mapping[str, ModuleType]) -> argparse.ArgumentParser
     option(
         "--precision",
         choices=sorted(set(chain(*PRECISIONS.values()))),
-        help="what the networks compute in (default: fp16 on GPUs, fp32 on CPUs)",
+        help=f"what the networks compute in (default: {' and '.join(_DEFAULTS)})",
     )
     option(
         "--batch_size",

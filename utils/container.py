@@ -323,7 +323,7 @@ def _end_seconds(frame: av.VideoFrame | av.AudioFrame, before: float) -> float:
     """When a sound's frame ends, which follows another one where it does not tell when it begins."""
     if not isinstance(frame, av.AudioFrame):
         return 0.0
-    begin = before if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+    begin = before if frame.time is None else frame.time
     return begin + frame.samples / frame.sample_rate
 
 

@@ -4,6 +4,7 @@ FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,6 +42,7 @@ MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 MAX_FPS = 1000  # that a video is believed to have
 MIN_FPS_RATIO = Fraction(1, 4)  # of the rate that is believed to be a video's to that of its frames' times
 JITTER_SECONDS = Fraction(1, 10)  # that a sound's times may be off before it is corrected, as in FFmpeg's aresample
+MAX_SLIP_SECONDS = 0.09  # from where a sound's times are looked at exactly
 
 RATES_HZ = range(1000, 768_001)  # that a sound is believed to have
 GAPLESS = ("flac", "mp3", "wav", "w64", "aiff", "au", "caf", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape", "ogg")
@@ -319,8 +321,12 @@ class Sound(_Medium):
         zero = _seconds(picture.start_time, picture.time_base) if picture else None
         can_restart = self._container.av.format.name in BROADCAST
         skew = 0  # samples, of all jumps so far
-        for time, samples in self._timed():
+        begin = math.inf  # seconds, at which sound that has always been in time began
+        for frame, samples in self._converted():
             gap = 0
+            time = None
+            if frame is not None and (frame.time is None or abs(frame.time - begin - self.seconds) > MAX_SLIP_SECONDS):
+                time = _seconds(frame.pts, frame.time_base)
             if time is not None:
                 if zero is not None and not self._container.can_last(zero - time, zero - time):
                     self._decoder.lose("corrupt", f"its picture begins {float(zero - time):.0f} s after its sound")
@@ -337,23 +343,31 @@ class Sound(_Medium):
                     self._decoder.lose("corrupt", f"its time jumps by {float(ahead):.0f} s")
                     skew += gap
                     gap = 0
+                begin = float(zero) + skew / self.rate_hz
             if gap > 0 and self.num_samples and self._container.av.format.name in GAPLESS:
                 self._decoder.lose("corrupt", f"{gap / self.rate_hz:.2f} s of its sound are missing")
             for start in range(0, gap, self.rate_hz):
                 yield self._given(np.zeros((min(self.rate_hz, gap - start), samples.shape[1]), np.int16))
             yield self._given(samples[max(0, -gap) :])
 
-    def _timed(self) -> Iterator[tuple[Fraction | None, Samples]]:
-        """The decoded samples at one rate, with the seconds they are heard at, where the file knows them."""
+    def _converted(self) -> Iterator[tuple[av.AudioFrame | None, Samples]]:
+        """The decoded samples at one rate, with the frame that they begin, if they do."""
         convert, before = av.AudioResampler(), None
         for frame in self._decoded:
             form = frame.format.name, frame.layout.name, frame.sample_rate
             if form != before:
                 convert, before = av.AudioResampler("s16", frame.layout, self.rate_hz), form
-            time = _seconds(frame.pts, frame.time_base)
+            of_samples: av.AudioFrame | None = frame
             for converted in convert.resample(frame):
-                yield time, cast(Samples, converted.to_ndarray()).reshape(-1, converted.layout.nb_channels)
-                time = None
+                num_channels = converted.layout.nb_channels
+                samples = np.frombuffer(converted.planes[0], np.int16, converted.samples * num_channels)
+                yield of_samples, samples.reshape(-1, num_channels)
+                of_samples = None
+
+    @property
+    def seconds(self) -> float:
+        """How long what was given so far is."""
+        return self.num_samples / self.rate_hz
 
     def _given(self, samples: Samples) -> Samples:
         self.num_samples += len(samples)

@@ -71,7 +71,9 @@ class PWCNet(nn.Module):
         flow = PIXELS_PER_UNIT * (flow.float() + self.refiner(dense).float())
         padded_height, padded_width = (side << FINEST for side in flow.shape[2:])
         flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
-        return flow * flow.new_tensor([width / padded_width, height / padded_height])[:, None, None]
+        flow[:, 0] *= width / padded_width  # one by one: a tensor of both would have to wait for the GPU
+        flow[:, 1] *= height / padded_height
+        return flow
 
 
 class Decoder(nn.Module):
