@@ -239,4 +239,6 @@ def _number(paths: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # while Python shuts down, a Ctrl-C would change the exit status
+    sys.exit(status)
