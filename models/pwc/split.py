@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.pwc.cost_volume import NUM_DISPLACEMENTS, matching_costs
+from models.pwc.cost_volume import NEGATIVE_SLOPE, NUM_DISPLACEMENTS, matching_costs
 from models.pwc.net import DENSE_CHANNELS, FINEST, Decoder, PWCNet, leaky_relu
 
 CHANNEL_MULTIPLE = 8
@@ -29,7 +29,7 @@ def split_dense_blocks(network: PWCNet) -> PWCNet:
         if finer is None:
             first_layer = network.refiner[0]
             assert isinstance(first_layer, nn.Sequential)
-            following, network.refiner[0] = _parameters(first_layer), first_layer[1]  # its activation stays
+            following, network.refiner[0] = _parameters(first_layer), nn.LeakyReLU(NEGATIVE_SLOPE)
         else:
             following = spread_kernel(finer.upsample_dense)
         network.decoders[str(level)] = SplitDecoder(decoder, *following, spreads=finer is not None)
@@ -69,7 +69,7 @@ class SplitDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         sums = F.conv2d(self._inputs(first, second, coarse_flow, upsampled), self.kernels[0], self.bias, padding=1)
         for growth, kernel in zip(DENSE_CHANNELS, self.kernels[1:], strict=True):
-            dense = leaky_relu(sums[:, :growth].contiguous(memory_format=torch.channels_last))
+            dense = leaky_relu(sums[:, :growth])  # dense in memory, too
             sums = sums[:, growth:].add_(F.conv2d(dense, kernel, padding=1))
         following = sums[:, : self.num_following]
         flow = sums[:, self.num_following : self.num_following + FLOW_CHANNELS]
