@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.pwc import cost_volume as module
-from models.pwc.cost_volume import cost_volume, matching_costs, plain_matching_costs, warp
+from models.pwc import matching
+from models.pwc.cost_volume import cost_volume, warp
+from models.pwc.matching import matching_costs, plain_matching_costs
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 7), (1, 1), (2, 33), (2, 40), (1, 64)])
@@ -102,15 +103,15 @@ def test_a_kernel_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog
 def test_without_triton_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.delitem(sys.modules, "models.pwc.kernels", raising=False)
     monkeypatch.setitem(sys.modules, "triton", None)
-    assert module._kernel.__wrapped__(torch.device("cpu"), torch.float32) is None
+    assert matching._kernel.__wrapped__(torch.device("cpu"), torch.float32) is None
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "triton" in caplog.text
 
 
-def _kernel_found(monkeypatch: pytest.MonkeyPatch, kernels: SimpleNamespace) -> module.MatchingCosts | None:
+def _kernel_found(monkeypatch: pytest.MonkeyPatch, kernels: SimpleNamespace) -> matching.MatchingCosts | None:
     """The kernel that is chosen where `kernels` is in the place of the module of that name."""
     monkeypatch.setitem(sys.modules, "models.pwc.kernels", kernels)
-    return module._kernel.__wrapped__(torch.device("cpu"), torch.float32)
+    return matching._kernel.__wrapped__(torch.device("cpu"), torch.float32)
 
 
 def _slow_warp(image: Tensor, flow: Tensor) -> Tensor:

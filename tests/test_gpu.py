@@ -13,8 +13,9 @@ import torch
 
 from models.i3d import Config
 from models.i3d.extract import Extractor
-from models.pwc import cost_volume as module
-from models.pwc.cost_volume import NUM_DISPLACEMENTS, cost_volume, matching_costs, plain_matching_costs, warp
+from models.pwc import matching
+from models.pwc.cost_volume import NUM_DISPLACEMENTS, cost_volume, warp
+from models.pwc.matching import matching_costs, plain_matching_costs
 from models.pwc.net import COARSEST, FINEST, PYRAMID_CHANNELS
 from tests.clips import write_clip
 from tests.oracles import REPOSITORY, cosines
@@ -46,7 +47,7 @@ def test_the_kernel_is_used_and_computes_what_the_plain_version_does_on_the_cpu(
     plain_matching_costs(first, second, flow, expected)
     out = out.cuda()
     matching_costs(first.cuda(), second.cuda(), None if flow is None else flow.cuda(), out)
-    assert module._kernel(out.device, dtype) is not None
+    assert matching._kernel(out.device, dtype) is not None
     eps = torch.finfo(dtype).eps
     # In single precision what differs are the coordinates, which grid_sample has in halves of the image's size.
     atol, rtol = (5e-5, 0) if dtype == torch.float32 else (eps / 8, 2 * eps)

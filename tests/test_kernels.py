@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.pwc.cost_volume import NUM_DISPLACEMENTS, MatchingCosts, plain_matching_costs
+from models.pwc.cost_volume import NUM_DISPLACEMENTS
+from models.pwc.matching import MatchingCosts, plain_matching_costs
 
 kernel: MatchingCosts = pytest.importorskip("models.pwc.kernels").matching_costs
 

@@ -1,6 +1,6 @@
 """The costs of PWC-Net's matching in one Triton kernel: warp, cost volume and activation (arXiv:1709.02371, section 3).
 
-What it computes is `plain_matching_costs` in `cost_volume.py`, but the warped image and the costs before their
+What it computes is `plain_matching_costs` in `matching.py`, but the warped image and the costs before their
 activation never go through memory. Importing this needs Triton, which comes with PyTorch for CUDA and not for the CPU.
 
 A program takes a tile of the first image's pixels and goes through the rows of the second image that they reach. It
@@ -28,7 +28,7 @@ _launching = threading.Lock()  # Triton sets up a kernel at its first launch, an
 
 
 def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
-    """`cost_volume.matching_costs`, by the kernel."""
+    """`matching.matching_costs`, by the kernel."""
     batch, channels, height, width = first.shape
     assert (second.shape, second.dtype) == (first.shape, first.dtype)
     assert flow is None or flow.shape == (batch, 2, height, width)

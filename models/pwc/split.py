@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.pwc.cost_volume import NEGATIVE_SLOPE, NUM_DISPLACEMENTS, matching_costs
+from models.pwc.cost_volume import NEGATIVE_SLOPE, NUM_DISPLACEMENTS
+from models.pwc.matching import matching_costs
 from models.pwc.net import DENSE_CHANNELS, FINEST, Decoder, PWCNet, leaky_relu
 
 CHANNEL_MULTIPLE = 8
