@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks import pipeline, plain
-from models.i3d.net import I3D, VARIANTS
+from benchmarks.precision import Simulated
+from models.i3d.net import I3D, VARIANTS, tf32
 from models.pwc.net import PWCNet
 from tests.oracles import REPOSITORY
 from utils.weights import randomize
@@ -37,6 +39,19 @@ def test_a_rate_counts_what_was_done_while_it_was_measured(monkeypatch: pytest.M
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     size = pipeline.Size(stack_size=9, num_stacks=1, num_decoded=1, sound_seconds=1, stage_seconds=3.0, num_rounds=1)
     assert pipeline.rate(lambda: 6, torch.device("cpu"), size) == {"per_s": 3 * 6 / 4}
+
+
+def test_simulated_products_take_what_tensor_cores_take() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, kernel = torch.randn(1, 8, 5, 5, generator=generator), torch.randn(4, 8, 3, 3, generator=generator)
+    bias = torch.randn(4, generator=generator)
+    with torch.inference_mode(), Simulated():  # type: ignore[no-untyped-call]
+        in_tf32 = F.conv2d(images, kernel, bias)
+        in_half = F.conv2d(images.half(), kernel.half(), bias.half())
+    assert torch.equal(in_tf32, F.conv2d(tf32(images), tf32(kernel), bias))
+    assert not torch.equal(in_tf32, F.conv2d(images, kernel, bias))
+    exact = F.conv2d(images.half().double(), kernel.half().double(), bias.half().double())
+    torch.testing.assert_close(in_half.double(), exact, rtol=2**-11, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -57,6 +57,8 @@ class Extractor:
                 lambda loaded: split_dense_blocks(loaded).to(memory_format=torch.channels_last),
                 bears_half=True,
             )
+            if self.device.type == "cuda":
+                self._warm_up()
         self.class_names = class_names(config.kinetics_class_labels) if config.show_kinetics_pred else []
         self.batch_size = config.batch_size or self._batch_that_fits()
 
@@ -166,6 +168,14 @@ class Extractor:
         else:
             weights.load(network, Path(path), our_key)
         return rebuilt(network.eval()).to(self.device, dtype_of(self.precision, bears_half))
+
+    @torch.inference_mode()
+    def _warm_up(self) -> None:
+        """Have kernels compiled before there are threads that would all do so, and videos whose time it would take."""
+        with made_current(str(self.device)):
+            frames = torch.zeros(2, 3, 128, 128, dtype=torch.uint8, device=self.device)
+            self.pwc(frames[:1], frames[1:])
+            torch.cuda.synchronize()
 
     def _batch_that_fits(self) -> int:
         """Frames whose flow is computed together; those of so many stacks go through I3D together."""
