@@ -16,7 +16,7 @@ CPU = "cpu"
 # half precision for the networks that bear it, and TF32 for the others.
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("mixed", "fp32", "tf32", "fp16", "bf16")}
 DEFAULT_PRECISION = {kind: precisions[0] for kind, precisions in PRECISIONS.items()}
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 NUM_LANES = 4  # of a GPU, so that it need not wait while videos are opened and decoded
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")  # in PyTorch's words
 
@@ -79,7 +79,6 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(M_TOP_PAD, 2**26)
 
 
 def items_that_fit(device: str, bytes_per_item: int, most: int, num_sharing: int) -> int:
