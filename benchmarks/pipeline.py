@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -26,9 +26,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
 import av  # noqa: E402
 import numpy as np  # noqa: E402
+import numpy.typing as npt  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from benchmarks.files import HEIGHT, SOUND_RATE_HZ, WIDTH, write_clip, write_sound  # noqa: E402
 from benchmarks.plain import PlainExtractor  # noqa: E402
 from models import i3d, vggish  # noqa: E402
 from models.i3d import CROP_SIZE  # noqa: E402
@@ -42,10 +44,10 @@ from utils.devices import compute_in, keep_freed_memory, num_lanes, precision_on
 from utils.media import Sound, Video  # noqa: E402
 from utils.sinks import save_numpy  # noqa: E402
 
+Rows = npt.NDArray[Any]
+
 LATEST = REPOSITORY / "benchmarks" / "latest.json"
-WIDTH, HEIGHT, FPS = 340, 256, 25
 STORED_SIZES = ((320, 240), (1920, 1080))  # of the clips that are decoded
-SOUND_RATE_HZ = 44_100
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 COPY_BYTES = 2**28
 # Multiply-adds counted as two, of one frame of 256 x 341 (see the counts of the layers).
@@ -261,7 +263,10 @@ def end_to_end(device: torch.device, config: i3d.Config, size: Size, folder: Pat
         "frames_per_s": best["ours"],
         "plain_frames_per_s": best["plain"],
         "ratio_to_plain": best["ours"] / best["plain"],
-        "least_cosine": least_cosine(folder),
+        "least_cosine": min(
+            least_cosine(np.load(folder / f"clip0_{stream}.npy"), np.load(folder / f"{stream}.npy"))
+            for stream in config.streams
+        ),
     }
     if device.type == "cuda":
         figures["busy"] = busy(extract)
@@ -310,14 +315,10 @@ def busy(work: Callable[[], object]) -> float:
     return microseconds / 1e6 / seconds
 
 
-def least_cosine(folder: Path) -> float:
-    """Of our features with the plain version's."""
-    cosines = []
-    for stream in ("rgb", "flow"):
-        ours, plain = np.load(folder / f"clip0_{stream}.npy"), np.load(folder / f"{stream}.npy")
-        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(plain, axis=1)
-        cosines.append(float(((ours * plain).sum(axis=1) / lengths).min()))
-    return min(cosines)
+def least_cosine(ours: Rows, expected: Rows) -> float:
+    """Of a row (N, D) with its fellow."""
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(expected, axis=1)
+    return float(((ours * expected).sum(axis=1) / lengths).min())
 
 
 def rate(stage: Callable[[], int], device: torch.device, size: Size) -> dict[str, float]:
@@ -377,35 +378,6 @@ def frames_on(device: torch.device, path: str) -> Iterator[Tensor]:
     """Frames as a GPU works on them, on any device."""
     with Video(path, HEIGHT) as video:
         yield from scaled_frames(video, device)
-
-
-def write_clip(path: Path, num_frames: int, width: int, height: int) -> None:
-    """A texture that drifts and a disc that crosses it, H.264."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32) * (HEIGHT / height)
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for t in range(num_frames):
-            texture = np.sin((x + 2.5 * t) / 7) * np.cos((y - 1.2 * t) / 11) + np.sin((x + y + t) / 23)
-            disc = np.hypot(x - (60 + 9 * t) % WIDTH, y - 128) < 30
-            frame = np.clip(128 + 45 * np.where(disc, 1.5, texture), 0, 255).astype(np.uint8)
-            picture = av.VideoFrame.from_ndarray(np.repeat(frame[..., None], 3, axis=2), format="rgb24")
-            output.mux(stream.encode(picture))
-        output.mux(stream.encode(None))
-
-
-def write_sound(path: Path, seconds: int) -> None:
-    """Noise that swells, stereo AAC."""
-    generator = np.random.default_rng(0)
-    with av.open(str(path), "w") as output:
-        track = output.add_stream("aac", rate=SOUND_RATE_HZ, layout="stereo")
-        for second in range(seconds):
-            noise = generator.standard_normal((2, SOUND_RATE_HZ), np.float32) * (0.02 + 0.01 * (second % 5))
-            sound = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
-            sound.sample_rate, sound.time_base = SOUND_RATE_HZ, Fraction(1, SOUND_RATE_HZ)
-            sound.pts = second * SOUND_RATE_HZ
-            output.mux(track.encode(sound))
-        output.mux(track.encode(None))
 
 
 def table(figures: dict[str, object]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.pipeline import write_clip  # noqa: E402
+from benchmarks.files import HEIGHT, WIDTH, write_clip  # noqa: E402
 from models.i3d import Config  # noqa: E402
 from models.i3d.extract import Extractor  # noqa: E402
 from utils.devices import keep_freed_memory  # noqa: E402
@@ -67,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         clips = [Path(name, f"{number}.mp4") for number in range(NUM_CLIPS)]
         for clip in clips:
-            write_clip(clip, 2 * STACK_SIZE + 1, 340, 256)
+            write_clip(clip, 2 * STACK_SIZE + 1, WIDTH, HEIGHT)
         i3d = ["--feature_type", "i3d", "--weights", "random", "--stack_size", str(STACK_SIZE)]
         i3d += ["--step_size", str(STACK_SIZE), "--video_paths"]
 
@@ -86,7 +86,7 @@ def main() -> None:
         )
 
         long = Path(name, "long.mp4")
-        write_clip(long, 129, 340, 256)
+        write_clip(long, 129, WIDTH, HEIGHT)
         keep_freed_memory()
         seconds_of_networks(long, 64)  # warms up
         apart, overlapping = seconds_of_networks(long, 64), seconds_of_networks(long, 8)

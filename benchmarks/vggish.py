@@ -9,46 +9,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import av
 import numpy as np
 import numpy.typing as npt
 import resampy
 import torch
 from torch import Tensor
 
+from benchmarks.files import SOUND_RATE_HZ, write_sound
 from models.vggish import Config, mel
 from models.vggish.extract import Extractor
 from models.vggish.resample import RATE_HZ, resampled
 from utils.media import Sound
 
-SOURCE_RATE_HZ = 44_100
 SHORT_MINUTES = 5
 PATCHES_PER_BATCH = 32
 KAISER_BEST = {"filter": "sinc_window", "num_zeros": 64, "precision": 9, "rolloff": 0.9475937167399596}
 
 Waveform = npt.NDArray[np.float32]
-
-
-def write_aac(path: Path, minutes: int) -> None:
-    """Stereo AAC of noise that swells; `SHORT_MINUTES` are encoded, and their packets repeated."""
-    times = np.arange(SHORT_MINUTES * 60 * SOURCE_RATE_HZ) / SOURCE_RATE_HZ
-    loudness = 0.03 * (1 + np.sin(2 * np.pi * 0.7 * times)).astype(np.float32)
-    samples = np.random.default_rng(0).standard_normal((2, len(times)), np.float32) * loudness
-    with av.open(str(path), "w") as output:
-        track = output.add_stream("aac", rate=SOURCE_RATE_HZ, layout="stereo")
-        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
-        sound.sample_rate, sound.time_base, sound.pts = SOURCE_RATE_HZ, Fraction(1, SOURCE_RATE_HZ), 0
-        packets = [bytes(packet) for packet in [*track.encode(sound), *track.encode(None)]]
-        for i in range(-(-minutes * 60 * SOURCE_RATE_HZ // 1024)):
-            packet = av.Packet(packets[i % len(packets)])
-            packet.stream, packet.time_base = track, Fraction(1, SOURCE_RATE_HZ)
-            packet.pts, packet.dts, packet.duration = i * 1024, i * 1024, 1024
-            output.mux(packet)
 
 
 def waveform_of(path: Path) -> Iterator[Tensor]:
@@ -60,14 +41,14 @@ def waveform_of(path: Path) -> Iterator[Tensor]:
 
 def front_end(blocks: Iterator[Tensor]) -> int:
     """How many patches our front end makes of a waveform."""
-    waveform = resampled(blocks, SOURCE_RATE_HZ)
+    waveform = resampled(blocks, SOUND_RATE_HZ)
     return sum(len(patches) for patches in mel.patches(waveform, PATCHES_PER_BATCH))
 
 
 def front_end_of_others(waveform: Waveform, window: npt.NDArray[np.float64], bands: npt.NDArray[np.float64]) -> int:
     """The same by resampy and NumPy, with the parameters of resampy 0.2.2."""
     kaiser = {"window": lambda size: np.kaiser(size, 14.769656459379492)}
-    at_16_khz = resampy.resample(waveform.astype(np.float64), SOURCE_RATE_HZ, RATE_HZ, **kaiser, **KAISER_BEST)
+    at_16_khz = resampy.resample(waveform.astype(np.float64), SOUND_RATE_HZ, RATE_HZ, **kaiser, **KAISER_BEST)
     frames = np.lib.stride_tricks.sliding_window_view(at_16_khz, mel.WINDOW)[:: mel.HOP]
     log_mel = np.log(np.abs(np.fft.rfft(frames * window, mel.FFT_SIZE)) @ bands + mel.LOG_OFFSET)
     return len(log_mel) // 96
@@ -77,7 +58,7 @@ def compare_front_ends(path: Path) -> None:
     """Print the seconds that decoding, our front end and the others' take, and their ratio."""
     start = time.perf_counter()
     blocks = list(waveform_of(path))
-    seconds = sum(map(len, blocks)) / SOURCE_RATE_HZ
+    seconds = sum(map(len, blocks)) / SOUND_RATE_HZ
     print(f"decoding {seconds:.0f} s of sound: {time.perf_counter() - start:.1f} s", flush=True)
     front_end(iter(blocks[:40]))  # warms up
     start = time.perf_counter()
@@ -87,7 +68,7 @@ def compare_front_ends(path: Path) -> None:
     parts = np.array_split(torch.cat(blocks).numpy(), max(1, round(seconds / 300)))
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(mel.WINDOW) / mel.WINDOW)
     bands = mel.mel_weights().numpy()
-    front_end_of_others(parts[0][:SOURCE_RATE_HZ], window, bands)  # compiles
+    front_end_of_others(parts[0][:SOUND_RATE_HZ], window, bands)  # compiles
     start = time.perf_counter()
     for part in parts:
         front_end_of_others(part, window, bands)
@@ -112,8 +93,8 @@ def main() -> None:
     minutes = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     with tempfile.TemporaryDirectory() as folder:
         long, short = Path(folder, "long.m4a"), Path(folder, "short.m4a")
-        write_aac(long, minutes)
-        write_aac(short, SHORT_MINUTES)
+        write_sound(long, 60 * minutes)
+        write_sound(short, 60 * SHORT_MINUTES)
         compare_front_ends(long)
         for path in (short, long):
             subprocess.run([sys.executable, __file__, "extract", str(path)], check=True)
