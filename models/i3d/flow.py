@@ -41,7 +41,8 @@ class StackFlows:
         for start in range(0, len(new), self._pairs_per_batch):
             batch = new[start : start + self._pairs_per_batch]
             self._flows.update(zip(batch, self._compute(batch, frames, {stacks[-1].start, batch[-1][1]}), strict=True))
-        return torch.stack([torch.stack([self._flows[pair] for pair in of_stack]) for of_stack in pairs])
+        flows = torch.stack([self._flows[pair] for of_stack in pairs for pair in of_stack])
+        return flows.view(len(stacks), -1, *flows.shape[1:])
 
     def _compute(self, pairs: Sequence[Pair], frames: dict[int, Tensor], keep: set[int]) -> Tensor:
         """The flows of a batch of pairs; of all pyramids that are there, those of the places to keep stay."""
