@@ -1,5 +1,6 @@
 """PWC-Net and I3D with stand-in weights, against what the reference implementation computes with them."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,19 +126,17 @@ def test_folding_batch_norm_into_convolutions_changes_nothing_but_rounding(check
     assert relative_difference(network.fold_batch_norm()(images), before) < 1e-5
 
 
-def test_merging_the_convolutions_of_one_pixel_changes_nothing(checkpoints: dict[str, str]) -> None:
-    network = I3D(2, VARIANTS["ancestor"]).eval()
-    weights.load(network, Path(checkpoints["i3d_flow_path"]), i3d_published.our_key)
+def test_merging_the_convolutions_of_one_pixel_changes_nothing(i3d: Callable[[str, str], I3D]) -> None:
+    network = i3d("flow", "ancestor")
     images = torch.rand(2, 2, 9, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    before = network.fold_batch_norm()(images)
+    before = network(images)
     assert relative_difference(network.merge_points()(images), before) < 1e-6
 
 
-def test_weights_of_two_terms_are_the_weights(checkpoints: dict[str, str]) -> None:
-    network = I3D(2, VARIANTS["ancestor"]).eval()
-    weights.load(network, Path(checkpoints["i3d_flow_path"]), i3d_published.our_key)
+def test_weights_of_two_terms_are_the_weights(i3d: Callable[[str, str], I3D]) -> None:
+    network = i3d("flow", "ancestor")
     images = torch.rand(1, 2, 9, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    before = network.fold_batch_norm()(images)
+    before = network(images)
     exact = network.space_2c.conv.weight
     assert relative_difference(network.refine_weights()(images), before) < 1e-6
     first, second = network.space_2c.conv.weight.chunk(2, dim=1)
@@ -177,11 +176,9 @@ def test_pyramids_computed_once_a_frame_give_the_flow_of_image_pairs(pwc: PWCNet
 
 
 def test_decoders_that_concatenate_nothing_give_the_flow_of_those_of_the_paper(
-    checkpoints: dict[str, str], clip: Tensor, flow: Tensor
+    pwc: PWCNet, clip: Tensor, flow: Tensor
 ) -> None:
-    network = PWCNet().eval()
-    weights.load(network, Path(checkpoints["pwc_path"]), pwc_published.our_key)
-    split = split_dense_blocks(network).to(memory_format=torch.channels_last)
+    split = split_dense_blocks(copy.deepcopy(pwc)).to(memory_format=torch.channels_last)
     torch.testing.assert_close(split(clip[:2], clip[1:3]), flow[:2], atol=2e-4, rtol=0)
 
 

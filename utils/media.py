@@ -42,7 +42,7 @@ MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 MAX_FPS = 1000  # that a video is believed to have
 MIN_FPS_RATIO = Fraction(1, 4)  # of the rate that is believed to be a video's to that of its frames' times
 JITTER_SECONDS = Fraction(1, 10)  # that a sound's times may be off before it is corrected, as in FFmpeg's aresample
-MAX_SLIP_SECONDS = 0.09  # from where a sound's times are looked at exactly
+MAX_SLIP_SECONDS = 0.9 * float(JITTER_SECONDS)  # within which nothing is to be corrected, however it is rounded
 
 RATES_HZ = range(1000, 768_001)  # that a sound is believed to have
 GAPLESS = ("flac", "mp3", "wav", "w64", "aiff", "au", "caf", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape", "ogg")

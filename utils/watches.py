@@ -174,8 +174,12 @@ class _Walked(Watch):
     """The file is walked through beside FFmpeg."""
 
     minds_all_streams = True
-    walk: flv.Walk | matroska.Walk
-    is_lost = False
+    kind_of_walk: type[flv.Walk | matroska.Walk]
+
+    def __init__(self, path: str, container: av.container.InputContainer, stream_index: int, lose: Lose) -> None:
+        super().__init__(path, container, stream_index, lose)
+        self.walk = self.kind_of_walk(path)
+        self.is_lost = False
 
     def see(self, packet: "av.Packet[Any]") -> None:
         super().see(packet)
@@ -197,15 +201,11 @@ class _Walked(Watch):
 
 
 class _Flv(_Walked):
-    def __init__(self, path: str, container: av.container.InputContainer, stream_index: int, lose: Lose) -> None:
-        super().__init__(path, container, stream_index, lose)
-        self.walk = flv.Walk(path)
+    kind_of_walk = flv.Walk
 
 
 class _Matroska(_Walked):
-    def __init__(self, path: str, container: av.container.InputContainer, stream_index: int, lose: Lose) -> None:
-        super().__init__(path, container, stream_index, lose)
-        self.walk = matroska.Walk(path)
+    kind_of_walk = matroska.Walk
 
 
 _WATCHES: dict[str, type[Watch]] = {

@@ -54,7 +54,7 @@ class Extractor:
             waveform = resampled(self._mono(sound), sound.rate_hz)
             for patches in mel.patches(waveform, patches_per_batch):
                 embeddings.append(self.network(patches.to(self.dtype)).float())
-            seconds = sound.num_samples / sound.rate_hz
+            seconds = sound.seconds
         if not embeddings:
             raise MediaError(
                 "too_short", f"{path}: {seconds:.3f} s of sound, and VGGish needs {mel.SHORTEST_SECONDS:.3f} s"
