@@ -112,16 +112,16 @@ def test_half_of_the_free_memory_of_a_gpu_is_shared(
 
 
 def faults_of_taking_memory_again(preparation: str) -> int:
-    """How often a process that takes and frees 200 MB, after some times of that, is given pages by the kernel."""
+    """How often a process that takes and frees 50 MB, after some times of that, is given pages by the kernel."""
     program = f"""
 import resource, torch
 from utils.devices import keep_freed_memory
 {preparation}
 for _ in range(20):
-    torch.ones(50_000_000)
+    torch.ones(12_500_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
-    torch.ones(50_000_000)
+    torch.ones(12_500_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     command = [sys.executable, "-c", program]
@@ -130,5 +130,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the C library of GNU")
 def test_memory_that_is_freed_is_taken_again_without_the_kernel() -> None:
-    pages = 200_000_000 // resource.getpagesize()
+    pages = 50_000_000 // resource.getpagesize()
     assert faults_of_taking_memory_again("keep_freed_memory()") < pages / 10
