@@ -39,7 +39,7 @@ fuzz: FUZZ_SEED := $(or $(FUZZ_SEED),$(shell date +%s))
 fuzz: FUZZ_FOLDER := $(or $(FUZZ_FOLDER),tmp/fuzz)
 fuzz: $(INSTALLED)
 	@echo "FUZZ_SEED=$(FUZZ_SEED), $(FUZZ_NUMBER) copies of each kind for each test; what fails is kept in $(FUZZ_FOLDER)"
-	FUZZ_SEED=$(FUZZ_SEED) FUZZ_NUMBER=$(FUZZ_NUMBER) FUZZ_FOLDER=$(FUZZ_FOLDER) $(BIN)/python -m pytest tests/test_fuzz.py
+	FUZZ_SEED=$(FUZZ_SEED) FUZZ_NUMBER=$(FUZZ_NUMBER) FUZZ_FOLDER=$(FUZZ_FOLDER) $(BIN)/python -m pytest tests/media/test_fuzz.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import models
-from models.job import Job
-from utils.command_line import make_parser
+from models.extraction import Job
+from utils.cli import make_parser
 from utils.devices import CPU, DeviceError, num_lanes, precision_on, resolve
-from utils.reading import Reading
+from utils.media.options import Reading
 from utils.video_list import distinct, expanded, read_list, stems_of_namesakes
 
 if TYPE_CHECKING:
-    from utils.settings import Settings
-    from utils.workers import Row
+    from utils.outputs.settings import Settings
+    from utils.results import Row
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_CANNOT_START, EXIT_INTERRUPTED = 0, 1, 3, 130  # and 2 for a wrong option
 LONGEST_COMMAND = 2000  # characters that are shown
@@ -81,11 +81,9 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def run(job: Job, paths: list[str], devices: list[str], options: argparse.Namespace) -> int:
     """Do the job on all videos, tell how it goes, and give the exit status."""
-    from utils import workers
-    from utils.files import SaveError
+    from utils.errors import SaveError, SettingsError, WeightsError
     from utils.progress import Progress
-    from utils.settings import SettingsError
-    from utils.weights import WeightsError
+    from utils.workers import pool as workers
 
     try:
         job, fingerprints = with_weights(job)
@@ -119,7 +117,7 @@ def run(job: Job, paths: list[str], devices: list[str], options: argparse.Namesp
 
 def with_weights(job: Job) -> tuple[Job, "Settings"]:
     """The job with the places of its weights, downloaded if need be, and what tells those weights apart."""
-    from utils import weights
+    from utils.weights import download as weights
 
     wanted = models.load(job.feature_type).weights_wanted(job.config)
     fingerprints: Settings = {}
@@ -140,8 +138,8 @@ def with_output(
 
     Raises SettingsError and SaveError.
     """
-    from utils import resume
-    from utils.status import failed_before
+    from utils.outputs import resume
+    from utils.outputs.status_log import failed_before
 
     if job.frames_path is not None:
         resume.probe(Path(job.frames_path))
@@ -156,7 +154,7 @@ def with_output(
 
 def _logged(rows: Iterator["Row"], job: Job) -> Iterator["Row"]:
     """The rows, each then written to the log in the output folder, if there is one. Raises SaveError."""
-    from utils.status import StatusLog
+    from utils.outputs.status_log import StatusLog
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(rows))  # type: ignore[type-var]
@@ -170,7 +168,7 @@ def _logged(rows: Iterator["Row"], job: Job) -> Iterator["Row"]:
 @contextlib.contextmanager
 def _cleaned_up(job: Job) -> Iterator[None]:
     """In the end, no temporaries of workers that were killed are left."""
-    from utils.files import sweep
+    from utils.outputs.atomic import sweep
 
     try:
         yield

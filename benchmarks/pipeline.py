@@ -35,14 +35,16 @@ from benchmarks.plain import PlainExtractor  # noqa: E402
 from models import i3d, vggish  # noqa: E402
 from models.i3d import CROP_SIZE  # noqa: E402
 from models.i3d.extract import Extractor as I3DExtractor  # noqa: E402
-from models.i3d.frames import CHUNK_PICTURES, scaled_frames  # noqa: E402
-from models.i3d.scale import scaled  # noqa: E402
 from models.vggish import mel  # noqa: E402
 from models.vggish.extract import Extractor as VGGishExtractor  # noqa: E402
 from models.vggish.resample import resampled  # noqa: E402
-from utils.devices import compute_in, keep_freed_memory, num_lanes, precision_on  # noqa: E402
-from utils.media import Sound, Video  # noqa: E402
-from utils.sinks import save_numpy  # noqa: E402
+from utils.devices import compute_in, num_lanes, precision_on  # noqa: E402
+from utils.media.audio import Sound  # noqa: E402
+from utils.media.device_frames import CHUNK_PICTURES, scaled_frames  # noqa: E402
+from utils.media.scaling import scaled  # noqa: E402
+from utils.media.video import Video  # noqa: E402
+from utils.memory import keep_freed_memory  # noqa: E402
+from utils.outputs.writers import save_numpy  # noqa: E402
 
 Rows = npt.NDArray[Any]
 

@@ -18,8 +18,8 @@ from models.i3d.net import I3D, VARIANTS, Mixed, Pool, Unit
 from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc.cost_volume import MAX_DISPLACEMENT, warp
 from models.pwc.net import FINEST, PIXELS_PER_UNIT, SIZE_MULTIPLE, Decoder, PWCNet
-from utils.media import Video
-from utils.weights import randomize
+from utils.media.video import Video
+from utils.weights.checkpoint import randomize
 
 Network = TypeVar("Network", bound=nn.Module)
 

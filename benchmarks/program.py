@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 from benchmarks.files import HEIGHT, WIDTH, write_clip  # noqa: E402
 from models.i3d import Config  # noqa: E402
 from models.i3d.extract import Extractor  # noqa: E402
-from utils.devices import keep_freed_memory  # noqa: E402
+from utils.memory import keep_freed_memory  # noqa: E402
 
 MAIN = str(REPOSITORY / "main.py")
 STACK_SIZE = 16  # frames

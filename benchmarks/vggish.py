@@ -23,7 +23,7 @@ from benchmarks.files import SOUND_RATE_HZ, write_sound
 from models.vggish import Config, mel
 from models.vggish.extract import Extractor
 from models.vggish.resample import RATE_HZ, resampled
-from utils.media import Sound
+from utils.media.audio import Sound
 
 SHORT_MINUTES = 5
 PATCHES_PER_BATCH = 32

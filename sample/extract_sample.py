@@ -15,7 +15,8 @@ import numpy as np  # noqa: E402
 
 import main  # noqa: E402
 import models  # noqa: E402
-from utils.weights import UnreachableError, WeightsError, obtain  # noqa: E402
+from utils.errors import UnreachableError, WeightsError  # noqa: E402
+from utils.weights.download import obtain  # noqa: E402
 
 BANNER = """
 ****************************************************************************************************

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import oracles, seeded
+from tests.helpers import oracles, seeded
 
 
 def pytest_configure() -> None:

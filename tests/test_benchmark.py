@@ -13,8 +13,8 @@ from benchmarks import pipeline, plain
 from benchmarks.precision import Simulated
 from models.i3d.net import I3D, VARIANTS, tf32
 from models.pwc.net import PWCNet
-from tests.oracles import REPOSITORY
-from utils.weights import randomize
+from tests.helpers.oracles import REPOSITORY
+from utils.weights.checkpoint import randomize
 
 
 def test_the_plain_networks_compute_what_ours_do() -> None:

@@ -7,18 +7,18 @@ import sys
 import pytest
 import torch
 
-from tests.oracles import REPOSITORY
+from tests.helpers.oracles import REPOSITORY
 from utils.devices import (
     DEFAULT_PRECISION,
     PRECISIONS,
     DeviceError,
     compute_in,
     dtype_of,
-    items_that_fit,
     num_lanes,
     precision_on,
     resolve,
 )
+from utils.memory import items_that_fit
 
 
 @pytest.fixture(params=[0, 3])
@@ -115,7 +115,7 @@ def faults_of_taking_memory_again(preparation: str) -> int:
     """How often a process that takes and frees 50 MB, after some times of that, is given pages by the kernel."""
     program = f"""
 import resource, torch
-from utils.devices import keep_freed_memory
+from utils.memory import keep_freed_memory
 {preparation}
 for _ in range(20):
     torch.ones(12_500_000)

@@ -10,7 +10,7 @@ import pytest
 
 from utils import progress
 from utils.progress import LogHandler, Progress
-from utils.workers import Row
+from utils.results import Row
 
 OK = Row("a.mp4", "ok", outputs=["a_rgb.npy"], seconds=2.0, report="what it shows")
 PARTIAL = Row("b.mp4", "ok", seconds=1.0, losses="its end is missing")

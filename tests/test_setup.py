@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from tests.oracles import REPOSITORY
+from tests.helpers.oracles import REPOSITORY
 
 
 def locked_versions() -> dict[str, set[str]]:

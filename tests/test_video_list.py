@@ -14,11 +14,11 @@ import pytest
 
 import main
 import models
-from models.job import Job
+from models.extraction import Job
 from utils import video_list
-from utils.command_line import make_parser
-from utils.files import whole_file
-from utils.reading import Reading
+from utils.cli import make_parser
+from utils.media.options import Reading
+from utils.outputs.atomic import whole_file
 from utils.video_list import (
     AUDIO_SUFFIXES,
     MOST_STEM_BYTES,

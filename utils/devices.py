@@ -1,31 +1,18 @@
 """Device ids -> devices, checked against this machine; and how they compute."""
 
-import ctypes
-import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-
-Result = TypeVar("Result")
 
 CPU = "cpu"
 # The fastest whose features stay within a cosine of 0.9999 of float32's comes first: see benchmarks/README.md. Mixed is
 # half precision for the networks that bear it, and TF32 for the others.
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("mixed", "fp32", "tf32", "fp16", "bf16")}
 DEFAULT_PRECISION = {kind: precisions[0] for kind, precisions in PRECISIONS.items()}
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 NUM_LANES = 4  # of a GPU, so that it need not wait while videos are opened and decoded
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")  # in PyTorch's words
-
-
-class NoMemoryError(Exception):
-    """A video does not fit into the memory of its device, in batches of half the size either."""
-
-    reason = "out_of_memory"
-    better_alone = True  # where other videos take memory of the same device
 
 
 class DeviceError(Exception):
@@ -67,54 +54,6 @@ def made_current(device: str) -> AbstractContextManager[object]:
     import torch
 
     return nullcontext() if device == CPU else torch.cuda.device(device)
-
-
-def keep_freed_memory() -> None:
-    """Have this process keep memory that it frees, for what it needs next, where the C library can be told so.
-
-    Networks free and take hundreds of megabytes in each layer. From the kernel these come as pages of zeros, again and
-    again, which cost a fifth of the time on a CPU.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def items_that_fit(device: str, bytes_per_item: int, most: int, num_sharing: int) -> int:
-    """How many items of that size a GPU's free memory holds, half of it left, for each of some that share it."""
-    import torch
-
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(most, free // 2 // num_sharing // bytes_per_item))
-
-
-def fitting(work: Callable[[int], Result], batch_size: int) -> Result:
-    """What `work` gives, done in batches of that size; of half of it, where memory does not suffice.
-
-    Raises NoMemoryError where that is too much, too.
-    """
-    for size in (batch_size, max(1, batch_size // 2)):
-        try:
-            return work(size)
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            said = str(error) or type(error).__name__
-        _free_memory()
-    raise NoMemoryError(f"not enough memory, in batches of half the size either: {said}")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
-
-
-def _free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
 
 
 def num_lanes(device: str) -> int:

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from utils.workers import Row
+from utils.results import Row
 
 LOG_SECONDS = 30.0  # between lines about the progress, where stderr is no terminal
 

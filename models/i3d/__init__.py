@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from utils.video_list import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
-    from utils.weights import WeightsFile
+    from utils.weights.download import WeightsFile
 
 MEDIA_SUFFIXES = VIDEO_SUFFIXES  # of the files that a folder or a glob means
 STREAMS = ("rgb", "flow")
@@ -119,8 +119,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def weights_wanted(config: Config) -> Mapping[str, tuple["WeightsFile", str | None]]:
     """The weights that the streams need: by the option that overrides it, each file and the path given for it."""
-    from models.i3d import published
-    from models.pwc.published import PWC
+    from models.i3d import checkpoint as published
+    from models.pwc.checkpoint import PWC
 
     wanted = {}
     if "flow" in config.streams:

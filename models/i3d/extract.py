@@ -11,23 +11,25 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from models.i3d import CROP_SIZE, Config, published
+from models.i3d import CROP_SIZE, Config
+from models.i3d import checkpoint as published
 from models.i3d.flow import StackFlows
-from models.i3d.frames import scaled_frames
 from models.i3d.net import I3D, VARIANTS
 from models.i3d.predictions import class_names, describe
 from models.i3d.transforms import center_crop, normalize_rgb
+from models.pwc.checkpoint import our_key as our_pwc_key
+from models.pwc.fused_decoder import split_dense_blocks
 from models.pwc.net import PWCNet
-from models.pwc.published import our_key as our_pwc_key
-from models.pwc.split import split_dense_blocks
-from utils import weights
-from utils.container import MediaError
-from utils.devices import compute_in, dtype_of, fitting, items_that_fit, made_current, num_lanes, precision_on
-from utils.features import Features
-from utils.files import whole_folder
-from utils.media import Frame, Video, write_png
-from utils.reading import Reading
+from utils.devices import compute_in, dtype_of, made_current, num_lanes, precision_on
+from utils.errors import MediaError
+from utils.media.device_frames import scaled_frames
+from utils.media.options import Reading
+from utils.media.video import Frame, Video, write_png
+from utils.memory import fitting, items_that_fit
+from utils.outputs.atomic import whole_folder
+from utils.results import Features
 from utils.stacks import Stack, stacks
+from utils.weights import checkpoint
 
 REFERENCE_PIXELS = 256 * 341  # of a frame; of larger ones, fewer make a batch
 CPU_BATCH = 4  # frames; more are no faster, and take more memory
@@ -66,7 +68,7 @@ class Extractor:
         """The features of a video, float32 (N, 1024) a stream.
 
         Its frames, scaled, are also written to `frames_folder`, if given, which appears when all are there. Raises
-        MediaError, SaveError and NoMemoryError.
+        MediaError, SaveError and OutOfMemoryError.
         """
         return fitting(partial(self._extract, path, frames_folder, reading), self.batch_size)
 
@@ -164,9 +166,9 @@ class Extractor:
     ) -> Network:
         """The network with its weights, rebuilt for inference, on the device."""
         if path is None:
-            weights.randomize(network, seed=0)
+            checkpoint.randomize(network, seed=0)
         else:
-            weights.load(network, Path(path), our_key)
+            checkpoint.load(network, Path(path), our_key)
         return rebuilt(network.eval()).to(self.device, dtype_of(self.precision, bears_half))
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from utils.video_list import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
-    from utils.weights import WeightsFile
+    from utils.weights.download import WeightsFile
 
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES  # of the files that a folder or a glob means
 
@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def weights_wanted(config: Config) -> Mapping[str, tuple["WeightsFile", str | None]]:
     """The weights that are needed: by the option that overrides it, each file and the path given for it."""
-    from models.vggish import published
+    from models.vggish import checkpoint as published
 
     wanted = {"vggish_model_path": (published.MODEL, config.vggish_model_path)}
     if config.postprocess:

@@ -7,16 +7,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.vggish import Config, mel, published, tensorflow_checkpoint
+from models.vggish import Config, mel, tensorflow_checkpoint
+from models.vggish import checkpoint as published
 from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resampled
-from utils import weights
-from utils.container import MediaError
-from utils.devices import compute_in, dtype_of, fitting, made_current, precision_on
-from utils.features import Features
-from utils.media import Samples, Sound
-from utils.reading import Reading
+from utils.devices import compute_in, dtype_of, made_current, precision_on
+from utils.errors import MediaError
+from utils.media.audio import Samples, Sound
+from utils.media.options import Reading
+from utils.memory import fitting
+from utils.results import Features
+from utils.weights import checkpoint
 
 PATCHES_PER_BATCH = {"cpu": 32, "cuda": 256}  # more are no faster
 FULL_SCALE = 2**15  # of 16-bit samples
@@ -43,7 +45,7 @@ class Extractor:
     def extract(self, path: str, frames_folder: Path | None = None, reading: Reading | None = None) -> Features:
         """The features of a video's sound, (N, 128), float32 or, postprocessed, uint8.
 
-        There are no frames, so nothing is written to `frames_folder`. Raises MediaError and NoMemoryError.
+        There are no frames, so nothing is written to `frames_folder`. Raises MediaError and OutOfMemoryError.
         """
         return fitting(partial(self._extract, path, reading), self.batch_size)
 
@@ -79,9 +81,9 @@ def load_network(path: str | None) -> VGGish:
     """The network with the weights in a file of either kind, or with untrained ones."""
     network = VGGish()
     if path is None:
-        weights.randomize(network, seed=0)
+        checkpoint.randomize(network, seed=0)
     elif tensorflow_checkpoint.is_tensorflow(Path(path)):
-        weights.fill(network, tensorflow_checkpoint.read(Path(path)), Path(path), published.our_key)
+        checkpoint.fill(network, tensorflow_checkpoint.read(Path(path)), Path(path), published.our_key)
     else:
-        weights.load(network, Path(path), published.our_key)
+        checkpoint.load(network, Path(path), published.our_key)
     return network

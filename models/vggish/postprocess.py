@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.vggish.net import NUM_FEATURES
-from utils.weights import WeightsError
+from utils.errors import WeightsError
 
 BOUND = 2.0  # of the rotated embeddings
 NUM_STEPS = 255

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from utils.weights import WeightsError
+from utils.errors import WeightsError
 
 TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # what a table, in the format of LevelDB, ends with
 

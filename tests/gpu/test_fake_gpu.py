@@ -1,0 +1,98 @@
+"""What runs on GPUs, run without one: on tensors that have a shape, a type and a device, and no numbers.
+
+It tells tensors that were left behind on the CPU, and operations that mix devices or types.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from models.i3d.flow import StackFlows
+from models.i3d.net import I3D, VARIANTS
+from models.pwc import fused_decoder as split
+from models.pwc.cost_volume import NUM_DISPLACEMENTS
+from models.pwc.net import PWCNet
+from models.vggish import mel
+from models.vggish.net import VGGish
+from utils.media.raw_frame import LAYOUTS, PictureFormat
+from utils.media.scaling import _scaler, scaled
+from utils.stacks import stacks
+
+MEL_WEIGHTS = mel.mel_weights()
+GPU = torch.device("cuda:0")
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+@pytest.fixture(autouse=True)
+def _fake() -> Iterator[None]:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+    _scaler.cache_clear()  # which has fake filters
+
+
+def on_gpu(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
+    """A network that was made there, because fake ones cannot be moved."""
+    torch.set_default_dtype(dtype)
+    try:
+        with GPU:
+            return make().eval()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def zero_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
+    """In place of the matching, whose kernel and whose plain version know no fake tensors."""
+    assert first.dtype == second.dtype == out.dtype
+    assert first.device == second.device == out.device
+    assert flow is None or flow.device == out.device
+    out[:, :NUM_DISPLACEMENTS] = 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split, "matching_costs", zero_costs)
+    network = on_gpu(lambda: split.split_dense_blocks(PWCNet()), dtype)
+    assert isinstance(network, PWCNet)
+    frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(40))
+    flows = StackFlows(network, pairs_per_batch=8)
+    for stack in stacks(frames, 17, 16, cycle_tail=True):
+        seen = flows.of([stack])
+        assert (seen.shape, seen.dtype, seen.device) == ((1, 16, 2, 224, 224), torch.float32, GPU)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_features_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, variant: str) -> None:
+    network = on_gpu(lambda: I3D(3, VARIANTS[variant]), dtype)
+    assert isinstance(network, I3D)
+    if dtype == torch.float32:
+        network.refine_weights()
+    images = torch.empty(2, 64, 3, 224, 224, device=GPU)
+    features = network(images.transpose(1, 2).to(network.dtype))
+    assert (features.shape, features.dtype, features.device) == ((2, 1024), torch.float32, GPU)
+    assert network.classify(features).device == GPU
+
+
+@pytest.mark.parametrize("size", [(341, 256), (340, 256), (320, 240)])
+@pytest.mark.parametrize("orientation", [(), ("hflip", "vflip")])
+@pytest.mark.parametrize("pixels", LAYOUTS)
+def test_pictures_are_scaled_on_the_gpu(pixels: str, orientation: tuple[str, ...], size: tuple[int, int]) -> None:
+    form = PictureFormat(pixels, 320, 240, 2, False, orientation, *size)
+    frames = scaled(torch.empty(5, form.num_bytes, dtype=torch.uint8, device=GPU), form)
+    assert (frames.shape, frames.dtype, frames.device) == ((5, 3, size[1], size[0]), torch.uint8, GPU)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_embeddings_are_computed_on_the_gpu(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mel, "mel_weights", lambda: MEL_WEIGHTS)  # are computed from numbers
+    network = on_gpu(VGGish, dtype)
+    sound = (torch.empty(16_000, device=GPU) for _ in range(10))
+    numbers = []
+    for batch in mel.patches(sound, batch_size=4):
+        embeddings = network(batch.to(dtype))
+        assert (embeddings.dtype, embeddings.device) == (dtype, GPU)
+        numbers.append(len(embeddings))
+    assert numbers == [4, 4, 2]

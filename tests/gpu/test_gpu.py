@@ -1,0 +1,97 @@
+"""What the CPU computes, a GPU computes too. Runs where there is one."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.i3d import Config
+from models.i3d.extract import Extractor
+from models.pwc import matching
+from models.pwc.cost_volume import NUM_DISPLACEMENTS, cost_volume, warp
+from models.pwc.matching import matching_costs, plain_matching_costs
+from models.pwc.net import COARSEST, FINEST, PYRAMID_CHANNELS
+from tests.helpers.clips import write_clip
+from tests.helpers.oracles import REPOSITORY, cosines
+from tests.helpers.seeded import synthetic_clip
+from utils.devices import num_lanes, resolve
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+
+
+def test_cost_volume_and_warp_are_those_of_the_cpu() -> None:
+    first, second = torch.randn(2, 2, 32, 24, 40, generator=torch.Generator().manual_seed(0))
+    flow = 4 * torch.randn(2, 2, 24, 40, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(cost_volume(first.cuda(), second.cuda()).cpu(), cost_volume(first, second))
+    torch.testing.assert_close(warp(first.cuda(), flow.cuda()).cpu(), warp(first, flow), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("level", range(FINEST, COARSEST + 1))
+def test_the_kernel_is_used_and_computes_what_the_plain_version_does_on_the_cpu(level: int, dtype: torch.dtype) -> None:
+    height, width, channels = 256 >> level, 384 >> level, PYRAMID_CHANNELS[level - 1]
+    generator = torch.Generator().manual_seed(level)
+    first, second = torch.randn(2, 2, height, width, channels, generator=generator).to(dtype).permute(0, 1, 4, 2, 3)
+    flow = None if level == COARSEST else 3 * torch.randn(2, 2, height, width, generator=generator)
+    out = torch.full((2, height, width, NUM_DISPLACEMENTS + 7), -7.0, dtype=dtype).permute(0, 3, 1, 2)
+    expected = out.clone()
+    plain_matching_costs(first, second, flow, expected)
+    out = out.cuda()
+    matching_costs(first.cuda(), second.cuda(), None if flow is None else flow.cuda(), out)
+    assert matching._kernel(out.device, dtype) is not None
+    eps = torch.finfo(dtype).eps
+    # In single precision what differs are the coordinates, which grid_sample has in halves of the image's size.
+    atol, rtol = (5e-5, 0) if dtype == torch.float32 else (eps / 8, 2 * eps)
+    torch.testing.assert_close(out.cpu(), expected, atol=atol, rtol=rtol)
+
+
+@pytest.mark.parametrize(
+    ("precision", "least_cosine"),
+    [("fp32", 0.9999), ("tf32", 0.999), ("mixed", 0.999), ("fp16", 0.999), ("bf16", 0.98)],
+)
+def test_features_are_those_of_the_cpu(
+    tmp_path: Path, checkpoints: dict[str, str], precision: str, least_cosine: float
+) -> None:
+    frames: Sequence[np.ndarray] = [frame.transpose(1, 2, 0)[:256, :340] for frame in synthetic_clip()]
+    clip = write_clip(tmp_path / "clip.mp4", frames)
+    config = Config(stack_size=12, step_size=4, **checkpoints)  # type: ignore[arg-type]
+    expected = Extractor(config, "cpu").extract(str(clip)).arrays
+    config = dataclasses.replace(config, precision=precision)
+    arrays = Extractor(config, resolve(["0"])[0]).extract(str(clip)).arrays
+    for stream, rows in arrays.items():
+        assert cosines(rows, expected[stream]).min() > least_cosine
+
+
+def test_videos_in_several_lanes_have_the_features_that_each_has_alone(
+    tmp_path: Path, checkpoints: dict[str, str]
+) -> None:
+    frames: Sequence[np.ndarray] = [frame.transpose(1, 2, 0)[:256, :340] for frame in synthetic_clip()]
+    clips = [write_clip(tmp_path / f"{i}.mp4", frames[i:]) for i in range(6)]
+    extractor = Extractor(Config(stack_size=9, step_size=3, **checkpoints), "cuda:0")  # type: ignore[arg-type]
+    alone = [extractor.extract(str(clip)).arrays for clip in clips]
+    with ThreadPoolExecutor(num_lanes("cuda:0")) as lanes:
+        together = [features.arrays for features in lanes.map(extractor.extract, map(str, clips))]
+    for one, other in zip(alone, together, strict=True):
+        for stream, rows in one.items():
+            assert cosines(rows, other[stream]).min() > 0.99999
+
+
+def test_the_whole_program_works_on_a_gpu(tmp_path: Path, checkpoints: dict[str, str]) -> None:
+    clips = [write_clip(tmp_path / f"{i}.mp4", [np.full((240, 320, 3), 30 * i, np.uint8)] * 30) for i in range(6)]
+    command = [sys.executable, str(REPOSITORY / "main.py"), "--feature_type", "i3d", "--device_ids", "0"]
+    command += ["--stack_size", "16", "--step_size", "8", "--on_extraction", "save_numpy", "--hardware_decoding"]
+    command += ["--output_path", str(tmp_path / "output"), "--video_paths", *map(str, clips)]
+    command += [f"--{option}={path}" for option, path in checkpoints.items()]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert len(list((tmp_path / "output").glob("*.npy"))) == 12
+    assert "slower" not in answer.stderr, "the kernel did not work"

@@ -1,0 +1,45 @@
+"""Compiles the Triton kernel for GPUs that need not be here, and prints how it loads from memory, a line per variant.
+
+    python -m tests.helpers.compile_kernel 80 90
+
+The numbers are architectures: 80 is an A100, 90 an H100. The environment must not ask for Triton's interpreter.
+"""
+
+import re
+import sys
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from models.pwc import kernels
+
+BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+
+
+def compile_kernel(architecture: int, dtype: str, channels: int, with_flow: bool) -> str:
+    """The kernel's PTX for images in dense channels-last memory."""
+    function = kernels.matching_costs_kernel
+    constants = kernels.constants(channels, BYTES[dtype], alignment=16 if channels % 16 == 0 else 4)
+    constants |= {} if with_flow else {"flow": None}
+    pointers = {"first": dtype, "second": dtype, "flow": "fp32", "out": dtype}
+    signature, constexprs, attributes = {}, {}, {}
+    for index, name in enumerate(function.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+            constexprs[(index,)] = constants[name]
+        elif name in pointers:
+            signature[name] = f"*{pointers[name]}"
+            attributes[(index,)] = [["tt.divisibility", 16]]
+        else:
+            signature[name] = "i32"
+    source = ASTSource(function, signature, constexprs, attributes)
+    return str(triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=kernels.OPTIONS).asm["ptx"])
+
+
+if __name__ == "__main__":
+    for architecture in sys.argv[1:]:
+        for dtype in BYTES:
+            for channels, with_flow in ((32, True), (196, False)):
+                ptx = compile_kernel(int(architecture), dtype, channels, with_flow)
+                print(*sorted(set(re.findall(r"ld\.global[.\w]*", ptx))))

@@ -1,0 +1,49 @@
+"""Fixtures of the VGGish tests, which name this file in `pytest_plugins`."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from tests.helpers.oracles import Array, module_at, shared
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, Array]:
+    with np.load(shared("reference", "vggish.npz")) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="session")
+def clip() -> str:
+    return str(shared("videos", "v_GGSY1Qvo990.mp4"))
+
+
+@pytest.fixture(scope="session")
+def clip_samples(clip: str) -> npt.NDArray[np.int16]:
+    """The clip's sound (samples,), 44.1 kHz, decoded here: it is AAC, mono, and starts with the picture."""
+    convert = av.AudioResampler("s16")
+    with av.open(clip) as container:
+        blocks = [block.to_ndarray()[0] for frame in container.decode(audio=0) for block in convert.resample(frame)]
+    return np.concatenate(blocks)
+
+
+@pytest.fixture(scope="session")
+def seeded_state() -> dict[str, Array]:
+    """Stand-in weights under the keys of the published PyTorch conversion."""
+    seeded_weights = module_at(shared("reference", "seeded_weights.py"))
+    shapes = json.loads(shared("reference", "state_dict_shapes.json").read_text())["vggish"]
+    state: dict[str, Array] = seeded_weights.seeded_state_dict(shapes, seeded_weights.SEEDS["vggish"])
+    return state
+
+
+@pytest.fixture(scope="session")
+def seeded_checkpoint(seeded_state: dict[str, Array], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PyTorch checkpoint of the stand-in weights, by a name that says nothing."""
+    path = tmp_path_factory.mktemp("weights") / "seeded weights.ckpt"
+    torch.save({key: torch.from_numpy(entry) for key, entry in seeded_state.items()}, path)
+    return path

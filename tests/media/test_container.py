@@ -1,0 +1,480 @@
+"""Files that are opened or refused, and what is noticed of damage while they are decoded."""
+
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.helpers.clips import write_clip, write_numbered_clip
+from tests.helpers.recordings import KINDS, SOUNDS, VIDEOS, Kind, picture, remux, write_recording
+from utils.errors import MediaError
+from utils.media.audio import Sound
+from utils.media.container import Container
+from utils.media.decoder import Decoder
+from utils.media.options import Reading
+from utils.media.video import Video
+
+PARTIAL = Reading(allow_partial=True)
+NUM_FRAMES = 24
+
+
+def written(folder: Path, name: str, num_frames: int = NUM_FRAMES) -> Path:
+    return write_recording(folder / f"whole.{KINDS[name].suffix}", KINDS[name], num_frames)
+
+
+def num_decoded(path: Path | str, reading: Reading | None = None) -> tuple[int, str]:
+    """How many frames of its video there are, and what is said to be lost."""
+    container = Container(str(path), reading or Reading())
+    try:
+        stream = container.video()
+        assert stream is not None
+        decoder = Decoder(container, stream)
+        return sum(1 for _ in decoder), decoder.describe_losses()
+    finally:
+        container.close()
+
+
+def num_samples(path: Path | str, reading: Reading | None = None) -> tuple[int, str]:
+    """How many samples of sound there are, and what is said to be lost."""
+    with Sound(str(path), reading) as sound:
+        return sum(len(block) for block in sound), sound.losses
+
+
+def reason(path: Path | str, of: Callable[..., object] = num_decoded) -> str:
+    with pytest.raises(MediaError) as caught:
+        of(path)
+    assert str(path) in str(caught.value)
+    return caught.value.reason
+
+
+def packets_of(path: Path, kind: str = "video") -> list[tuple[int, int]]:
+    """Places and sizes, in bytes, of a stream's packets."""
+    with av.open(str(path)) as container:
+        return [(p.pos or 0, p.size) for p in container.demux() if p.size and p.stream.type == kind]
+
+
+def overwrite(path: Path, begin: int, end: int, data: bytes = b"") -> None:
+    whole = bytearray(path.read_bytes())
+    whole[begin:end] = data or bytes(end - begin)
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_all_frames_of_a_whole_file_come_and_nothing_is_lost(tmp_path: Path, name: str) -> None:
+    assert num_decoded(written(tmp_path, name)) == (NUM_FRAMES, "")
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_all_sound_of_a_whole_file_comes_and_nothing_is_lost(tmp_path: Path, name: str) -> None:
+    seconds = NUM_FRAMES / 25 if KINDS[name].video else 2.0
+    samples, losses = num_samples(written(tmp_path, name))
+    assert samples / KINDS[name].rate_hz == pytest.approx(seconds, abs=0.1)  # encoders fill their last packet
+    assert losses == ""
+
+
+# Damage.
+
+
+def test_index_entries_beyond_the_end_say_that_a_file_is_cut_off(tmp_path: Path) -> None:
+    path = written(tmp_path, "mp4 index first")
+    begin = packets_of(path)[15][0]
+    os.truncate(path, begin + 1)
+    assert reason(path) == "truncated"
+    number, losses = num_decoded(path, PARTIAL)
+    assert 10 <= number <= 15
+    assert "ends before the place that it says" in losses
+    assert f"of its {NUM_FRAMES} packets are there" in losses
+
+
+def test_packets_that_are_missing_in_an_avi_file_are_missed(tmp_path: Path) -> None:
+    path = written(tmp_path, "avi mjpeg")
+    packets = packets_of(path)
+    overwrite(path, packets[5][0] - 8, packets[9][0])
+    assert reason(path) in ("truncated", "corrupt")
+    number, losses = num_decoded(path, PARTIAL)
+    assert 0 < number < NUM_FRAMES
+    assert losses
+
+
+@pytest.mark.parametrize("name", ["mkv", "webm vp8", "webm vp9", "flv h264", "ts", "ts mpeg2"])
+@pytest.mark.parametrize("of", [num_decoded, num_samples])
+def test_a_gap_of_bytes_is_no_gap_of_frames_unnoticed(
+    tmp_path: Path, name: str, of: Callable[..., tuple[int, str]]
+) -> None:
+    path = written(tmp_path, name)
+    number, _ = of(path)
+    place, _ = packets_of(path)[8]
+    overwrite(path, place - 40, place + 4000)
+    assert reason(path, of) == "corrupt"
+    left, losses = of(path, PARTIAL)
+    assert 0 < left <= number + 960  # a packet of Opus
+    assert losses
+
+
+def test_a_block_of_matroska_that_is_passed_by_is_missed_even_if_it_is_small(tmp_path: Path) -> None:
+    path = written(tmp_path, "mkv")
+    begin, _ = min(packets_of(path, "audio"), key=lambda packet: packet[1])
+    overwrite(path, begin, begin + 1)  # its track is 0, which there is not
+    assert reason(path, num_samples) == "corrupt"
+
+
+def test_a_packet_that_cannot_be_decoded_is_missed(tmp_path: Path) -> None:
+    path = written(tmp_path, "mp4")
+    begin, size = packets_of(path)[10]
+    overwrite(path, begin, begin + size)
+    assert reason(path) == "corrupt"
+    number, losses = num_decoded(path, PARTIAL)
+    assert NUM_FRAMES - 6 <= number < NUM_FRAMES
+    assert "cannot be decoded" in losses
+
+
+@pytest.mark.parametrize("name", ["mp4", "mp4 fragmented", "mkv", "mov", "avi"])
+def test_the_first_key_frame_is_missed(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, name)
+    begin, size = packets_of(path)[0]
+    overwrite(path, begin + 20, begin + size - 20, b"\xa5" * (size - 40))
+    if reason(path) != "corrupt":
+        pytest.fail("not corrupt")
+
+
+def test_the_last_frames_are_missed(tmp_path: Path) -> None:
+    kind = Kind("mkv", "libx264", None, {"g": "999", "bf": "0", "x264-params": "bframes=0"})
+    path = write_recording(tmp_path / "tail.mkv", kind, NUM_FRAMES)
+    for begin, size in packets_of(path)[-4:]:
+        overwrite(path, begin + 8, begin + size - 4, b"\xff" * (size - 12))
+    assert reason(path) == "corrupt"
+
+
+@pytest.mark.parametrize("place", [0.01, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["ogg opus", "aac", "mp3", "flac"])
+def test_sound_that_was_overwritten_is_missed(tmp_path: Path, name: str, place: float) -> None:
+    path = written(tmp_path, name)
+    whole, _ = num_samples(path)
+    size = path.stat().st_size
+    begin = 400 + int((size - 400) * place)
+    overwrite(path, begin, min(begin + size // 5, size))
+    assert reason(path, num_samples) in ("corrupt", "truncated")
+    left, losses = num_samples(path, PARTIAL)
+    assert 0 < left <= whole + 4608  # a packet of FLAC
+    assert losses
+
+
+def test_a_rate_that_is_not_that_of_the_frames_is_refused(tmp_path: Path) -> None:
+    for name in ("mp4", "mkv"):
+        clip = write_numbered_clip(tmp_path / f"clip.{name}", 50)
+        with Video(str(clip), 32) as video:
+            video._own_fps = video.fps = Fraction(2)
+            with pytest.raises(MediaError, match="its frames are not of 2 a second"):
+                list(video)
+
+
+# Times.
+
+
+def slides(path: Path, times_s: list[float]) -> Path:
+    times_ms = [round(1000 * time) for time in times_s]
+    frames = (picture(i) for i in range(len(times_ms)))
+    return write_clip(path, frames, rate=1000, codec="libvpx-vp9", times_ms=times_ms)
+
+
+@pytest.mark.parametrize("name", ["slides.mkv", "slides.webm", "slides.mp4"])
+def test_slides_are_shown_as_long_as_they_are(tmp_path: Path, name: str) -> None:
+    path = slides(tmp_path / name, [0, 55, 100, 100.04, 300, 1200])
+    with Video(str(path), 32, 1.0) as video:
+        assert sum(1 for _ in video) == pytest.approx(1200, abs=201)  # the last one as long as one before it
+
+
+def test_a_file_is_too_small_for_an_endless_slide(tmp_path: Path) -> None:
+    path = slides(tmp_path / "clip.mkv", [0, 0.04, 3500])
+    assert path.stat().st_size < 4 * 3500
+    with pytest.raises(MediaError, match="its time jumps by 3500 s"), Video(str(path), 32, 25) as video:
+        list(video)
+
+
+@pytest.mark.parametrize("seconds", [498.6, 100.0, 1.6])
+def test_a_jump_beyond_the_length_that_the_file_tells_is_refused(tmp_path: Path, seconds: float) -> None:
+    path = slides(tmp_path / "clip.mkv", [i / 25 for i in range(40)] + [500.0])
+    place = path.read_bytes().index(b"\x44\x89\x88") + 3  # in milliseconds
+    overwrite(path, place, place + 8, struct.pack(">d", 1000 * seconds))
+    with Video(str(path), 32, 1.0) as video:
+        if seconds > 490:
+            assert sum(1 for _ in video) == pytest.approx(500, abs=2)
+        else:
+            with pytest.raises(MediaError, match="its time jumps by 498 s"):
+                list(video)
+
+
+def test_a_picture_that_never_begins_takes_no_sound_away(tmp_path: Path) -> None:
+    path = written(tmp_path, "flv")
+    whole, _ = num_samples(path)
+    with av.open(str(path)) as container:
+        pictures = [packet.pos or 0 for packet in container.demux() if packet.size and packet.stream.type == "video"]
+    for place in pictures:
+        overwrite(path, place + 7, place + 8, b"\x7f")  # the highest byte of its time
+    assert reason(path, num_samples) == "corrupt"
+    samples, losses = num_samples(path, PARTIAL)
+    assert samples == pytest.approx(whole, abs=2400)
+    assert "its picture begins" in losses
+
+
+@pytest.mark.parametrize("num_frames", [30, 80])
+@pytest.mark.parametrize("name", ["ts", "ts mpeg2", "mpg"])
+def test_recordings_that_were_joined_follow_each_other(tmp_path: Path, name: str, num_frames: int) -> None:
+    first, second = written(tmp_path, name, 50).read_bytes(), written(tmp_path, name, num_frames).read_bytes()
+    path = tmp_path / f"both.{KINDS[name].suffix}"
+    path.write_bytes(first + second)
+    with Video(str(path), 32) as video:
+        assert sum(1 for _ in video) == 50 + num_frames
+    samples, losses = num_samples(path)
+    assert samples / 48000 == pytest.approx((50 + num_frames) / 25, abs=0.1)
+    assert not losses
+
+
+@pytest.mark.parametrize("start_s", [0, 3000, 90000])
+def test_a_clock_that_starts_anew_ahead_leaves_no_gap(tmp_path: Path, start_s: int) -> None:
+    first = written(tmp_path, "ts", 50)
+    data = first.read_bytes()
+    kind = KINDS["ts"]._replace(muxing={"output_ts_offset": str(start_s)})
+    second = write_recording(tmp_path / "later.ts", kind, 50)
+    path = tmp_path / "both.ts"
+    path.write_bytes(data + second.read_bytes())
+    with Video(str(path), 32) as video:
+        assert sum(1 for _ in video) == 100
+    assert num_samples(path)[0] / 48000 == pytest.approx(4, abs=0.1)
+
+
+# What is odd, and whole.
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts", "flv"])
+@pytest.mark.parametrize("since", [0.0, 0.5])
+def test_copies_of_packets_are_whole(tmp_path: Path, suffix: str, since: float) -> None:
+    source = write_recording(tmp_path / "source.ts", KINDS["ts"], 50)
+    path = remux(source, tmp_path / f"copy.{suffix}", since=since)
+    number, losses = num_decoded(path)
+    assert 50 - 25 * since - 7 <= number <= 50 - 25 * since + 1
+    assert not losses
+    assert not num_samples(path)[1]
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9", "libsvtav1"])
+def test_a_video_may_begin_amid_frames_that_build_on_others(tmp_path: Path, codec: str) -> None:
+    coding = {"g": "10", "deadline": "realtime"} if "vpx" in codec else {"preset": "12", "g": "10"}
+    source = write_recording(tmp_path / "source.mkv", Kind("mkv", codec, None, coding), 40)
+    path = remux(source, tmp_path / "amid.mkv", since=0.2)
+    number, losses = num_decoded(path)
+    assert 20 <= number <= 35
+    assert not losses
+
+
+@pytest.mark.parametrize("place", [188 * 40, 188 * 40 + 77])
+def test_a_recording_of_a_broadcast_begins_anywhere(tmp_path: Path, place: int) -> None:
+    path = written(tmp_path, "ts", 100)
+    path.write_bytes(path.read_bytes()[place:])
+    number, losses = num_decoded(path)
+    assert 60 < number < 100
+    assert not losses
+
+
+@pytest.mark.parametrize("place", [2048 * 3, 2048 * 3 + 77])
+def test_so_does_one_of_a_disc(tmp_path: Path, place: int) -> None:
+    path = written(tmp_path, "mpg", 100)
+    path.write_bytes(path.read_bytes()[place:])
+    assert num_decoded(path)[0] > 60
+    assert not num_samples(path)[1]
+
+
+@pytest.mark.parametrize(
+    ("codec", "coding"),
+    [
+        ("libx264", {"g": "12", "x264-params": "open-gop=1:bframes=3:scenecut=0"}),
+        ("libx265", {"x265-params": "open-gop=1:keyint=12:bframes=4:scenecut=0:log-level=none"}),
+        ("libx264", {"x264-params": "interlaced=1:tff=1"}),
+        ("mpeg2video", {"g": "12", "bf": "2"}),
+        ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good", "cpu-used": "5"}),
+        ("libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good", "cpu-used": "5"}),
+    ],
+)
+def test_frames_that_are_hidden_halved_or_out_of_order_are_no_damage(
+    tmp_path: Path, codec: str, coding: dict[str, str]
+) -> None:
+    path = write_recording(tmp_path / "clip.mkv", Kind("mkv", codec, None, coding), 60)
+    assert num_decoded(path) == (60, "")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "flv"])
+@pytest.mark.parametrize(("num_frames", "seconds"), [(25, 4.0), (100, 1.0)])
+def test_one_stream_may_end_before_the_other(tmp_path: Path, suffix: str, num_frames: int, seconds: float) -> None:
+    kind = KINDS[suffix]
+    path = write_recording(tmp_path / f"uneven.{suffix}", kind, num_frames, seconds)
+    assert num_decoded(path) == (num_frames, "")
+    samples, losses = num_samples(path)
+    assert samples / kind.rate_hz == pytest.approx(seconds, abs=0.1)
+    assert not losses
+
+
+LYRICS = b"LYRICSBEGININD00002" + b"la " * 900 + b"002719LYRICS200"
+ID3V1 = b"TAG" + bytes(125)
+APE = b"APETAGEX" + struct.pack("<IIII8x", 2000, 32, 0, 1 << 31)
+
+
+@pytest.mark.parametrize("told", ["0", "1"])
+@pytest.mark.parametrize("behind", [ID3V1, APE, APE + ID3V1, LYRICS + ID3V1, bytes(300), b"\r\n"])
+def test_what_is_put_behind_an_mp3_is_no_damage(tmp_path: Path, told: str, behind: bytes) -> None:
+    path = write_recording(tmp_path / "sound.mp3", KINDS["mp3"]._replace(muxing={"write_xing": told}))
+    whole, _ = num_samples(path)
+    path.write_bytes(path.read_bytes() + behind)
+    samples, losses = num_samples(path)
+    assert abs(samples - whole) <= 1152
+    assert not losses
+
+
+@pytest.mark.parametrize("name", ["mp3", "aac", "ogg opus"])
+def test_sounds_that_were_joined_are_whole(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, name)
+    whole, _ = num_samples(path)
+    path.write_bytes(path.read_bytes() * 2)
+    samples, losses = num_samples(path)
+    assert abs(samples - 2 * whole) <= 4 * 1152
+    assert not losses
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x80000000, 0xFFFFFFFF])
+def test_a_wav_file_from_a_pipe_is_whole(tmp_path: Path, size: int) -> None:
+    path = written(tmp_path, "wav")
+    whole, _ = num_samples(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[4:8] = data[place : place + 4] = struct.pack("<I", size)
+    path.write_bytes(data)
+    assert num_samples(path) == (whole, "")
+
+
+# What is refused.
+
+HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{}\n#EXT-X-ENDLIST\n"
+CONCAT = "ffconcat version 1.0\nfile '{}'\n"
+SUBTITLES = "1\n00:00:00,000 --> 00:00:02,000\nHello\n\n2\n00:00:02,000 --> 00:00:03,000\nthere, {}\n"
+DASH = """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"
+mediaPresentationDuration="PT1S" profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet
+mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{}</BaseURL></Representation></AdaptationSet>
+</Period></MPD>"""
+
+
+@pytest.mark.parametrize("text", [HLS, CONCAT, SUBTITLES, DASH, "Just some text about {}.\n" * 40, "v=0\nm=video {}\n"])
+@pytest.mark.parametrize("suffix", ["mp4", "ts", "m3u8"])
+def test_lists_and_texts_are_no_media_whatever_they_are_called(tmp_path: Path, text: str, suffix: str) -> None:
+    clip = written(tmp_path, "ts")
+    path = tmp_path / f"list.{suffix}"
+    path.write_text(text.replace("{}", clip.name))
+    assert reason(path) == "unreadable"
+    assert reason(path, num_samples) == "unreadable"
+
+
+@pytest.mark.parametrize("scheme", ["concat:{}", "file:{}", "subfile,,start,0,end,999,,:{}", "http://localhost/{}"])
+def test_protocols_are_names_of_files_that_are_not_there(tmp_path: Path, scheme: str) -> None:
+    assert reason(scheme.format(written(tmp_path, "mp4"))) == "not_found"
+
+
+@pytest.mark.parametrize("scheme", ["concat:", "data:", "pipe:0", "-"])
+def test_files_may_be_called_like_protocols(tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "mp4").rename(tmp_path / scheme)
+    monkeypatch.chdir(tmp_path)
+    assert num_decoded(Path(scheme)) == (NUM_FRAMES, "")
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.mp4")
+    for of in (num_decoded, num_samples):
+        assert reason(tmp_path / "fifo.mp4", of) == "not_a_file"
+        assert reason("/dev/zero", of) == "not_a_file"
+        assert reason(tmp_path, of) == "not_a_file"
+        assert reason(tmp_path / "none.mp4", of) == "not_found"
+
+
+SIDE = 15_000
+
+
+def huge_png(path: Path) -> Path:
+    """One black frame, 15000 pixels high and wide, in some kilobytes."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("png", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "monob"
+        frame = av.VideoFrame(SIDE, SIDE, "monob")
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def huge_gif(path: Path) -> Path:
+    """A small one that says that it is huge."""
+    data = bytearray(write_recording(path, KINDS["gif"], 2).read_bytes())
+    place = data.index(b",\0\0\0\0") + 5
+    data[6:10] = data[place : place + 4] = struct.pack("<HH", SIDE, SIDE)
+    path.write_bytes(data)
+    return path
+
+
+def huge_webm(path: Path) -> Path:
+    """A small one that says that it is huge, in its tracks and its frames."""
+    data = bytearray(write_numbered_clip(path, 2, 512, 288, codec="libvpx").read_bytes())
+    for name, side in ((b"\xb0\x82", 512), (b"\xba\x82", 288)):
+        place = data.index(name + struct.pack(">H", side)) + 2
+        data[place : place + 2] = struct.pack(">H", SIDE)
+    key = data.index(b"\x9d\x01\x2a") + 3
+    data[key : key + 4] = struct.pack("<HH", SIDE, SIDE)
+    path.write_bytes(data)
+    return path
+
+
+OPEN = """
+import resource, sys
+from utils.errors import MediaError
+from utils.media.video import Video
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    with Video(sys.argv[1], 256) as video:
+        list(video)
+except MediaError as error:
+    print(error.reason, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("a.mp4", huge_png), ("a.avi", huge_png), ("a.gif", huge_gif), ("a.webm", huge_webm)],
+)
+def test_huge_frames_are_refused_before_memory_is_taken_for_them(
+    tmp_path: Path, name: str, write: Callable[[Path], Path]
+) -> None:
+    path = write(tmp_path / name)
+    assert path.stat().st_size < 2**20
+    run = subprocess.run([sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True, check=True)
+    why, kib = run.stdout.split()
+    assert why == "too_large"
+    assert int(kib) < 100 * 1024  # a frame is 225 million pixels
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(96 * 64, True), (96 * 64 - 1, False)])
+@pytest.mark.parametrize("name", ["mp4", "webm vp8", "gif", "ts", "avi mjpeg"])
+def test_the_limit_of_pixels_is_that_of_the_user(tmp_path: Path, name: str, limit: int, fits: bool) -> None:
+    path = written(tmp_path, name)
+    if fits:
+        assert num_decoded(path, Reading(max_pixels=limit))[0] == NUM_FRAMES
+    else:
+        assert reason(path, lambda path: num_decoded(path, Reading(max_pixels=limit))) == "too_large"
+
+
+def test_a_stream_of_an_unknown_codec_is_unreadable(tmp_path: Path) -> None:
+    path = written(tmp_path, "mkv")
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/ISO/AVC").replace(b"A_AAC", b"A_XXX"))
+    assert reason(path) == "unreadable"
+    assert reason(path, num_samples) in ("unreadable", "no_audio")

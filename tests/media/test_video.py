@@ -1,0 +1,427 @@
+"""Decoding, with clips whose frames carry their numbers."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.clips import number_of, set_display_matrix, write_clip, write_numbered_clip
+from utils.errors import MediaError
+from utils.media.options import Reading
+from utils.media.raw_frame import SCALED, Bytes, Picture, PictureFormat, copy_planes
+from utils.media.video import Video, scaled_size, write_png
+
+
+def numbers(path: Path | str, fps: float | None = None) -> list[int]:
+    with Video(str(path), 256, fps) as video:
+        return [number_of(frame) for frame in video]
+
+
+def reason(path: Path | str) -> str:
+    with pytest.raises(MediaError) as caught, Video(str(path), 256) as video:
+        list(video)
+    assert str(path) in str(caught.value)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("clip.mp4", "libx264", "yuv420p"),
+        ("clip.mov", "libx264", "yuv420p"),
+        ("clip.mkv", "libx264", "yuv420p"),
+        ("clip.ts", "libx264", "yuv420p"),
+        ("clip.webm", "libvpx-vp9", "yuv420p"),
+        ("clip.avi", "mpeg4", "yuv420p"),
+        ("reordered.avi", "libx264", "yuv420p"),
+        ("ten bits.mp4", "libx265", "yuv420p10le"),
+        ("gray.mkv", "ffv1", "gray"),
+        ("alpha.mkv", "ffv1", "bgra"),
+        ("raw.h264", "libx264", "yuv420p"),
+    ],
+)
+def test_every_frame_of_every_container_comes_once_and_in_order(
+    tmp_path: Path, name: str, codec: str, pixel_format: str
+) -> None:
+    path = write_numbered_clip(tmp_path / name, codec=codec, pixel_format=pixel_format)
+    with Video(str(path), 256) as video:
+        frames = list(video)
+        assert video.fps == 25
+        assert video.num_frames == 50
+    assert [number_of(frame) for frame in frames] == list(range(50))
+    assert {frame.shape for frame in frames} == {(256, 341, 3)}
+    assert {frame.dtype for frame in frames} == {np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.webm"])
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(10)])
+def test_the_own_rate_is_the_videos_average(tmp_path: Path, name: str, rate: Fraction) -> None:
+    codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
+    path = write_numbered_clip(tmp_path / name, rate=rate, codec=codec)
+    with Video(str(path), 256) as video:
+        assert float(video.fps) == pytest.approx(float(rate), rel=1e-3)
+    assert numbers(path) == list(range(50))
+
+
+@pytest.mark.parametrize("num_frames", [1, 2])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi"])
+def test_the_shortest_videos_have_all_their_frames(tmp_path: Path, name: str, num_frames: int) -> None:
+    assert numbers(write_numbered_clip(tmp_path / name, num_frames, codec="mpeg4")) == list(range(num_frames))
+
+
+def test_a_recording_that_tells_no_rate_has_the_average_of_its_times(tmp_path: Path) -> None:
+    times = [33 * i + 7 * (i % 3) for i in range(60)]
+    told = write_numbered_clip(tmp_path / "told.webm", 60, rate=1000, codec="libvpx-vp9", times_ms=times)
+    path = tmp_path / "recorded.webm"
+    with av.open(str(told)) as source, av.open(str(path), "w", options={"live": "1"}) as target:
+        copy = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+    with av.open(str(path)) as recorded:
+        assert recorded.streams.video[0].average_rate is None
+    with Video(str(path), 256) as video:
+        assert float(video.fps) == pytest.approx(59 / times[-1] * 1000)
+    assert numbers(path) == list(range(60))
+
+
+def test_a_lower_rate_leaves_frames_out_in_time(tmp_path: Path) -> None:
+    given = numbers(write_numbered_clip(tmp_path / "clip.mp4", 100), fps=5)
+    assert len(given) == pytest.approx(20, abs=2)
+    assert np.diff(given)[3:-1].tolist() == [5] * (len(given) - 5)
+
+
+def test_a_fractional_rate_is_kept_to_its_decimals(tmp_path: Path) -> None:
+    with Video(str(write_numbered_clip(tmp_path / "clip.mp4")), 256, 12.34) as video:
+        assert video.fps == Fraction(617, 50)
+        assert len(list(video)) == pytest.approx(2 * 12.34, abs=2)
+
+
+def test_variable_frame_times_become_a_constant_rate(tmp_path: Path) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mkv", 6, times_ms=[0, 40, 80, 400, 440, 480])
+    given = numbers(path, fps=25)
+    assert len(given) == pytest.approx(13, abs=1)
+    assert given == sorted(given)
+    assert given.count(2) >= 6
+
+
+@pytest.mark.parametrize(
+    ("size", "scaled"),
+    [
+        ((320, 240), (341, 256)),
+        ((240, 320), (256, 341)),
+        ((1920, 1080), (455, 256)),
+        ((321, 243), (338, 256)),
+        ((1, 1), (256, 256)),
+        ((256, 256), (256, 256)),
+    ],
+)
+def test_the_smaller_side_is_scaled_and_the_aspect_kept(size: tuple[int, int], scaled: tuple[int, int]) -> None:
+    assert scaled_size(*size, 256) == scaled
+
+
+@pytest.mark.parametrize(("width", "height"), [(240, 320), (321, 243), (16, 16)])
+def test_frames_have_the_scaled_size(tmp_path: Path, width: int, height: int) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mkv", 2, width, height, codec="ffv1", pixel_format="bgr0")
+    with Video(str(path), 256) as video:
+        assert [frame.shape[1::-1] for frame in video] == [scaled_size(width, height, 256)] * 2
+
+
+@pytest.mark.parametrize(
+    ("matrix", "corners"),
+    [
+        ((1, 0, 0, 1), "RGBW"),
+        ((0, 1, -1, 0), "BRWG"),
+        ((-1, 0, 0, -1), "WBGR"),
+        ((0, -1, 1, 0), "GWRB"),
+        ((-1, 0, 0, 1), "GRWB"),
+        ((1, 0, 0, -1), "BWRG"),
+        ((0, 1, 1, 0), "RBGW"),
+        ((0, -1, -1, 0), "WGBR"),
+    ],
+)
+def test_the_display_matrix_is_applied(tmp_path: Path, matrix: tuple[int, int, int, int], corners: str) -> None:
+    colours = {"R": (255, 0, 0), "G": (0, 255, 0), "B": (0, 0, 255), "W": (255, 255, 255)}
+    picture = np.zeros((120, 160, 3), np.uint8)
+    picture[:60, :80], picture[:60, 80:] = colours["R"], colours["G"]
+    picture[60:, :80], picture[60:, 80:] = colours["B"], colours["W"]
+    path = write_clip(tmp_path / "turned.mp4", [picture] * 3)
+    set_display_matrix(path, *matrix)
+    with Video(str(path), 256) as video:
+        frame = next(iter(video))
+    height, width = frame.shape[:2]
+    assert (height > width) == (matrix[0] == 0)
+    seen = ""
+    for y in (height // 4, 3 * height // 4):
+        for x in (width // 4, 3 * width // 4):
+            is_bright = tuple(frame[y, x] > 128)
+            seen += next(name for name, colour in colours.items() if tuple(c > 128 for c in colour) == is_bright)
+    assert seen == corners
+
+
+@pytest.mark.parametrize(("matrix", "weights"), [(1, (0.2126, 0.0722)), (5, (0.299, 0.114)), (9, (0.2627, 0.0593))])
+@pytest.mark.parametrize("is_full_range", [False, True])
+def test_the_streams_colour_matrix_and_range_are_respected(
+    tmp_path: Path, matrix: int, weights: tuple[float, float], is_full_range: bool
+) -> None:
+    red, green, blue = 204, 76, 51
+    luma_red, luma_blue = weights
+    luma = luma_red * red + luma_blue * blue + (1 - luma_red - luma_blue) * green
+    chroma = [(blue - luma) / (2 * (1 - luma_blue)), (red - luma) / (2 * (1 - luma_red))]
+    scale, offset, chroma_scale = (1, 0, 1) if is_full_range else (219 / 255, 16, 224 / 255)
+    planes = [offset + scale * luma, *(128 + chroma_scale * value for value in chroma)]
+    path = tmp_path / "colour.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv444p"
+        stream.codec_context.colorspace = matrix
+        stream.codec_context.color_range = 2 if is_full_range else 1
+        picture = av.VideoFrame(64, 64, "yuv444p")
+        picture.colorspace, picture.color_range = matrix, 2 if is_full_range else 1
+        for plane, value in zip(picture.planes, planes, strict=True):
+            plane.update(bytes([round(value)]) * plane.buffer_size)
+        output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+    with Video(str(path), 256) as video:
+        frame = next(iter(video))
+    assert np.abs(frame.astype(int) - (red, green, blue)).max() <= 2
+
+
+def test_frames_of_a_real_clip_are_those_of_ffmpeg_to_the_bit(shared: Path) -> None:
+    with np.load(shared / "reference" / "networks.npz") as values:
+        expected = values["frames"]
+    with Video(str(shared / "videos" / "v_GGSY1Qvo990.mp4"), 256) as video:
+        frames = [frame for frame, _ in zip(video, expected, strict=False)]
+    assert (np.stack(frames).transpose(0, 3, 1, 2) == expected).all()
+
+
+def test_a_real_clip_has_as_many_frames_as_ffmpeg_makes(shared: Path) -> None:
+    clip = str(shared / "videos" / "v_GGSY1Qvo990.mp4")
+    for fps, num_frames in ((None, 355), (25.0, 452)):
+        with Video(clip, 256, fps) as video:
+            assert sum(1 for _ in video) == num_frames
+
+
+def test_a_change_of_size_in_mid_stream_is_scaled_to_the_first(tmp_path: Path) -> None:
+    parts = [write_numbered_clip(tmp_path / f"{i}.ts", 20, *size) for i, size in enumerate([(320, 240), (640, 360)])]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with Video(str(path), 256) as video:
+        frames = list(video)
+    assert {frame.shape for frame in frames} == {(256, 341, 3)}
+    assert [number_of(frame) for frame in frames] == [*range(20), *range(20)]
+
+
+def number_in(picture: Picture) -> int:
+    """The number that a picture carries, by its luma."""
+    form = picture.format
+    return number_of(picture.data[: form.width * form.height].reshape(form.height, form.width, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("clip.mp4", "libx264", "yuv420p"),
+        ("clip.webm", "libvpx-vp9", "yuv420p"),
+        ("clip.avi", "mpeg4", "yuv420p"),
+        ("clip.mkv", "mjpeg", "yuvj422p"),
+        ("full.mkv", "ffv1", "yuv444p"),
+        ("gray.mkv", "ffv1", "gray"),
+        ("two planes.nut", "rawvideo", "nv12"),
+    ],
+)
+@pytest.mark.parametrize("fps", [None, 10, 60])
+def test_pictures_are_the_decoded_frames_at_the_same_rate(
+    tmp_path: Path, name: str, codec: str, pixel_format: str, fps: float | None
+) -> None:
+    path = write_numbered_clip(tmp_path / name, codec=codec, pixel_format=pixel_format)
+    with Video(str(path), 256, fps) as video:
+        pictures = list(video.pictures())
+        assert video.num_frames == len(pictures)
+    assert [number_in(picture) for picture in pictures] == numbers(path, fps)
+    assert {picture.format.pixels for picture in pictures} == {pixel_format}
+    assert {(picture.format.scaled_width, picture.format.scaled_height) for picture in pictures} == {(341, 256)}
+    assert {picture.data.shape for picture in pictures} == {(pictures[0].format.num_bytes,)}
+
+
+def test_a_picture_that_is_repeated_is_the_same_object(tmp_path: Path) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mkv", 6, times_ms=[0, 40, 80, 400, 440, 480])
+    with Video(str(path), 256, 25) as video:
+        pictures = list(video.pictures())
+    assert len({id(picture) for picture in pictures}) == 6
+    assert len(pictures) > 10
+    assert len({number_in(picture) for picture in pictures}) == 6
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "bgra"])
+def test_the_memory_of_pictures_can_be_given(tmp_path: Path, pixel_format: str) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mkv", 5, codec="ffv1", pixel_format=pixel_format)
+    given: list[Bytes] = []
+
+    def allocate(num_bytes: int) -> Bytes:
+        given.append(np.zeros(num_bytes, np.uint8))
+        return given[-1]
+
+    with Video(str(path), 256) as video:
+        pictures = list(video.pictures(allocate))
+    assert [id(picture.data) for picture in pictures] == [id(memory) for memory in given]
+    with Video(str(path), 256) as video:
+        for picture, again in zip(pictures, video.pictures(), strict=True):
+            assert (picture.data == again.data).all()
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p", "gray", "yuv420p10le"])
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (161, 99)])
+def test_the_planes_of_a_picture_are_those_of_the_frame(
+    tmp_path: Path, pixel_format: str, width: int, height: int
+) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mkv", 3, width, height, codec="ffv1", pixel_format=pixel_format)
+    with Video(str(path), 256) as video:
+        pictures = list(video.pictures())
+    with av.open(str(path)) as container:
+        for picture, frame in zip(pictures, container.decode(video=0), strict=True):
+            size = 2 if pixel_format.endswith("10le") else 1
+            rows = b"".join(
+                bytes(plane)[y * plane.line_size :][: plane.width * size]
+                for plane in frame.planes
+                for y in range(plane.height)
+            )
+            assert picture.data.tobytes() == rows
+
+
+def test_a_frame_that_is_stored_from_below_is_copied_from_above() -> None:
+    rows = np.arange(12, dtype=np.uint8)[:, None] * np.ones(16, np.uint8)
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=16, height=12, format=av.VideoFormat("gray"), time_base=Fraction(1, 25))
+    graph.link_nodes(source, graph.add("vflip"), graph.add("buffersink")).configure()
+    graph.vpush(av.VideoFrame.from_ndarray(rows, format="gray"))
+    frame = graph.vpull()
+    assert frame.planes[0].line_size < 0
+    copy = np.empty(12 * 16, np.uint8)
+    copy_planes(frame, PictureFormat("gray", 16, 12, 2, True, (), 16, 12), copy)
+    assert (copy.reshape(12, 16) == rows[::-1]).all()
+
+
+@pytest.mark.parametrize("pixel_format", ["bgra", "bgr0", "yuv411p", "yuva420p", "yuv420p12le", "yuv422p10le"])
+def test_pictures_of_rare_formats_are_scaled_already(tmp_path: Path, pixel_format: str) -> None:
+    path = write_numbered_clip(tmp_path / "rare.mkv", 5, codec="ffv1", pixel_format=pixel_format)
+    with Video(str(path), 256) as video:
+        frames = list(video)
+    with Video(str(path), 256) as video:
+        pictures = list(video.pictures())
+    assert {picture.format.pixels for picture in pictures} == {SCALED}
+    for picture, frame in zip(pictures, frames, strict=True):
+        assert picture.data.tobytes() == frame.tobytes()
+
+
+def test_pictures_of_a_change_in_mid_stream_are_to_have_the_first_ones_size(tmp_path: Path) -> None:
+    parts = [write_numbered_clip(tmp_path / f"{i}.ts", 20, *size) for i, size in enumerate([(320, 240), (640, 360)])]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with Video(str(path), 256) as video:
+        pictures = list(video.pictures())
+    assert [number_in(picture) for picture in pictures] == [*range(20), *range(20)]
+    assert [picture.format.height for picture in pictures] == [240] * 20 + [360] * 20
+    assert {(picture.format.scaled_width, picture.format.scaled_height) for picture in pictures} == {(341, 256)}
+
+
+def test_pictures_that_are_to_be_too_large_are_refused(tmp_path: Path) -> None:
+    path = write_numbered_clip(tmp_path / "thin.mkv", 1, 4000, 10, codec="ffv1", pixel_format="yuv420p")
+    with Video(str(path), 2000) as video, pytest.raises(MediaError, match="over the limit") as caught:
+        next(video.pictures())
+    assert caught.value.reason == "bad_size"
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.mp4", "quote'\"s.mp4", "%03d.mp4", "-i.mp4", "co:lon.mp4", "new\nline.mp4", "é.mp4"]
+)
+def test_any_file_name_works(tmp_path: Path, name: str) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mp4", 3)
+    path.rename(tmp_path / name)
+    assert numbers(tmp_path / name) == [0, 1, 2]
+
+
+def test_a_file_name_that_is_no_text_works(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4")
+    os.rename(write_numbered_clip(tmp_path / "clip.mp4", 3), path)
+    assert numbers(path) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all\n" * 100, b"<!DOCTYPE html><html></html>", bytes(5000)])
+def test_what_is_no_video_is_unreadable(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "text.mp4"
+    path.write_bytes(content)
+    assert reason(path) == "unreadable"
+
+
+def test_an_mp4_without_its_index_is_unreadable(tmp_path: Path) -> None:
+    path = write_numbered_clip(tmp_path / "clip.mp4")
+    os.truncate(path, path.stat().st_size // 2)
+    assert reason(path) == "unreadable"
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("pcm_s16le", rate=16000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 16000
+        output.mux(stream.encode(sound))
+    assert reason(path) == "no_video"
+
+
+def test_what_is_no_file_is_told_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.mp4")
+    assert reason(tmp_path / "none.mp4") == "not_found"
+    assert reason(tmp_path) == "not_a_file"
+    assert reason(tmp_path / "fifo.mp4") == "not_a_file"
+
+
+def test_a_list_of_files_to_join_is_not_followed(tmp_path: Path) -> None:
+    write_numbered_clip(tmp_path / "clip.mp4", 3)
+    with pytest.raises(MediaError):
+        Video(f"concat:{tmp_path / 'clip.mp4'}", 256)
+
+
+def test_a_frame_too_long_to_scale_is_refused(tmp_path: Path) -> None:
+    path = write_numbered_clip(tmp_path / "thin.mkv", 1, 4000, 2, codec="ffv1", pixel_format="bgr0")
+    assert reason(path) == "bad_size"
+
+
+def test_a_png_holds_the_frame_to_the_bit(tmp_path: Path) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (37, 51, 3), np.uint8)
+    write_png(frame, tmp_path / "frame.png")
+    with av.open(str(tmp_path / "frame.png")) as picture:
+        decoded = next(picture.decode(video=0)).to_ndarray(format="rgb24")
+    assert (decoded == frame).all()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_where_there_is_no_video_engine_the_cpu_decodes_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = write_clip(tmp_path / "large.mp4", [np.full((720, 1280, 3), 20 * i, np.uint8) for i in range(3)])
+    with Video(str(large), 256) as video:
+        expected = list(video)
+    for _ in range(2):
+        with Video(str(large), 256, reading=Reading(video_engine=0)) as video:
+            assert np.array_equal(list(video), expected)
+    assert caplog.text.count("the video engine of GPU 0 cannot be used") == 1
+
+
+@pytest.mark.parametrize(("height", "is_asked"), [(718, False), (720, True)])
+def test_only_large_frames_are_for_a_video_engine(
+    tmp_path: Path, height: int, is_asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = []
+    monkeypatch.setattr("utils.media.video.HWAccel", lambda *arguments, **_: engines.append(arguments))
+    path = write_clip(tmp_path / "clip.mp4", [np.zeros((height, 1280, 3), np.uint8)])
+    with Video(str(path), 256, reading=Reading(video_engine=2)) as video:
+        assert len(list(video)) == 1
+    assert engines == ([("cuda", 2)] if is_asked else [])

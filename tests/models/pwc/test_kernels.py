@@ -1,0 +1,176 @@
+"""The Triton kernel against the plain version: on a GPU where there is one, otherwise in Triton's interpreter.
+
+The interpreter multiplies bfloat16 matrices wrongly, so these are compared on a GPU only.
+"""
+
+import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.pwc.cost_volume import NUM_DISPLACEMENTS
+from models.pwc.matching import MatchingCosts, plain_matching_costs
+
+kernel: MatchingCosts = pytest.importorskip("models.pwc.kernels").matching_costs
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+HALF = [torch.float16, torch.bfloat16] if DEVICE == "cuda" else [torch.float16]
+DTYPES = [torch.float32, *HALF]
+UNTOUCHED = -7.0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("batch", "channels", "height", "width"),
+    [(1, 32, 4, 8), (2, 32, 5, 9), (1, 64, 2, 25), (1, 196, 3, 6), (3, 5, 1, 1), (1, 7, 13, 2)],
+)
+@pytest.mark.parametrize("flow_size", [None, 0.3, 3.0])
+def test_the_kernel_computes_what_the_plain_version_does(
+    batch: int, channels: int, height: int, width: int, flow_size: float | None, dtype: torch.dtype
+) -> None:
+    first, second, flow = _random(batch, channels, height, width, dtype)
+    if flow_size is None:
+        _assert_like_plain(first, second, None)
+    else:
+        inside = torch.tensor([float(width > 1), float(height > 1)])[:, None, None]  # else all would point outside
+        _assert_like_plain(first, second, flow_size * inside * flow)
+
+
+def test_what_a_flow_moves_in_from_outside_is_zero() -> None:
+    first, second, flow = _random(1, 8, 3, 20)
+    flow[:] = torch.tensor([10.0, 0.0])[:, None, None]
+    costs = _kernel_costs(first, second, flow)
+    assert costs[..., 14:].count_nonzero() == 0  # these reach columns from 10, which are warped from 20
+    assert (costs[..., :14] != 0).any(dim=1).all()
+
+
+def test_a_pixel_is_masked_as_in_the_plain_version_however_far_it_points_beyond_an_edge() -> None:
+    beyond = torch.tensor([0.0, 0.0005, 0.000999, 0.001, 0.0010001, 0.002, 0.5, 1.0, 1.5])
+    first, second, flow = _random(1, 8, 9, 9)
+    flow[:] = 0
+    flow[:, 0, :, 0] = -beyond
+    flow[:, 0, :, -1] = beyond
+    _assert_like_plain(first, second, flow)
+    flow[:, 1, 0] = -beyond
+    flow[:, 1, -1] = beyond
+    _assert_like_plain(first, second, flow)
+
+
+def test_what_a_flow_that_is_far_off_or_no_number_points_at_is_zero() -> None:
+    first, second, flow = _random(1, 8, 7, 9)
+    values = [1e6, -1e6, 3e9, -3e9, 1e30, -1e30, 3.4e38, -3.4e38, math.inf, -math.inf, math.nan]
+    places = torch.randperm(7 * 9, generator=torch.Generator().manual_seed(3))[: 2 * len(values)].view(2, -1)
+    for axis in range(2):
+        flow[0, axis].view(-1)[places[axis]] = 1e6
+    expected = _costs(plain_matching_costs, first, second, flow)
+    for axis in range(2):
+        flow[0, axis].view(-1)[places[axis]] = torch.tensor(values)
+    _assert_close(_kernel_costs(first, second, flow), expected)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_a_flow_in_half_precision_is_added_to_coordinates_in_single(dtype: torch.dtype) -> None:
+    first, second, flow = _random(1, 8, 2, 40, dtype)
+    flow[:, 1] = 0
+    _assert_like_plain(first, second, flow.to(dtype))
+
+
+@pytest.mark.parametrize("flow_size", [None, 1.0])
+def test_nothing_outside_of_views_is_read_or_written(flow_size: float | None) -> None:
+    first, second, flow = _random(2, 6, 5, 9)
+    expected = _costs(plain_matching_costs, first, second, None if flow_size is None else flow_size * flow)
+    buffer = _surrounded(torch.zeros_like(expected), UNTOUCHED)
+    out = _inside(buffer)
+    first, second, flow = (_inside(_surrounded(x, math.nan)) for x in (first, second, flow))
+    kernel(first, second, None if flow_size is None else flow_size * flow, out)
+    _assert_close(out.cpu(), expected)
+    out.fill_(UNTOUCHED)
+    assert (buffer == UNTOUCHED).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_other_channels_of_a_wider_output_stay_as_they_are(dtype: torch.dtype) -> None:
+    first, second, flow = _random(1, 8, 5, 9, dtype)
+    out = torch.full((1, 120, 5, 9), UNTOUCHED, dtype=dtype, device=DEVICE)
+    kernel(first.to(DEVICE), second.to(DEVICE), flow.to(DEVICE), out)
+    assert (out[:, NUM_DISPLACEMENTS:] == UNTOUCHED).all()
+    _assert_close(out[:, :NUM_DISPLACEMENTS].cpu(), _costs(plain_matching_costs, first, second, flow))
+
+
+def test_images_that_are_not_channels_last_and_an_expanded_flow_are_taken() -> None:
+    first, second, _ = _random(1, 8, 5, 9)
+    flow = torch.tensor([1.25, -0.5])[:, None, None].expand(1, 2, 5, 9)
+    _assert_like_plain(first.contiguous(), second.contiguous(), flow)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    inputs = [_random(1, 8, 5, 9, seed=seed) for seed in range(4)]
+    expected = [_costs(plain_matching_costs, *images_and_flow) for images_and_flow in inputs]
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        computed = list(pool.map(_kernel_costs, *zip(*inputs, strict=True)))
+    for costs, right in zip(computed, expected, strict=True):
+        _assert_close(costs, right)
+
+
+def test_the_kernel_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    command = [sys.executable, "-m", "tests.helpers.compile_kernel", "80", "90"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no warnings either
+    variants = done.stdout.splitlines()
+    assert len(variants) == 2 * 3 * 2
+    for variant in variants:  # a thread loads 8 or 16 bytes of channels at once
+        assert "ld.global.v" in variant
+        assert "ld.global.b16" not in variant
+
+
+def _random(
+    batch: int, channels: int, height: int, width: int, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Two images in channels-last memory and a flow between them."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(2, batch, height, width, channels, generator=generator).to(dtype)
+    first, second = images.permute(0, 1, 4, 2, 3)
+    return first, second, torch.randn(batch, 2, height, width, generator=generator)
+
+
+def _assert_like_plain(first: Tensor, second: Tensor, flow: Tensor | None) -> None:
+    expected = _costs(plain_matching_costs, first, second, flow)
+    assert expected.count_nonzero() > 0
+    _assert_close(_kernel_costs(first, second, flow), expected)
+
+
+def _assert_close(costs: Tensor, expected: Tensor) -> None:
+    """Costs are about 0.2. In half precision a warped pixel, and then a cost, may be rounded to the other side."""
+    eps = torch.finfo(costs.dtype).eps
+    atol, rtol = (1e-5, 0) if costs.dtype == torch.float32 else (eps / 8, 2 * eps)
+    torch.testing.assert_close(costs, expected, atol=atol, rtol=rtol)
+
+
+def _kernel_costs(first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
+    return _costs(kernel, first.to(DEVICE), second.to(DEVICE), None if flow is None else flow.to(DEVICE)).cpu()
+
+
+def _costs(function: MatchingCosts, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
+    batch, _, height, width = first.shape
+    out = first.new_full((batch, height, width, NUM_DISPLACEMENTS), UNTOUCHED).permute(0, 3, 1, 2)
+    function(first, second, flow, out)
+    return out
+
+
+def _surrounded(x: Tensor, value: float) -> Tensor:
+    """`x` (B, C, H, W) with `value` around it in all dimensions, in channels-last memory."""
+    padded = torch.nn.functional.pad(x.to(DEVICE), [1, 1, 2, 1, 3, 2, 1, 1], value=value)
+    return padded.contiguous(memory_format=torch.channels_last)
+
+
+def _inside(surrounded: Tensor) -> Tensor:
+    return surrounded[1:-1, 3:-2, 2:-1, 1:-1]

@@ -1,0 +1,1 @@
+"""Media files -> frames or samples, streamed."""

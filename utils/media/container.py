@@ -1,0 +1,119 @@
+"""Local media files, opened with care."""
+
+import os
+import stat
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.stream import Disposition
+
+from utils.errors import MediaError
+from utils.media.options import Reading
+
+DecodeErrors = (av.FFmpegError, OSError, ValueError)
+
+# FFmpeg's names of the containers that hold media themselves. Not among them: playlists and everything else that
+# names further files (hls, dash, concat, imf, sdp, image2), text that is drawn, subtitles, devices.
+FORMATS = (
+    "mov,mp4,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,asf_o,ogg,gif,apng,wav,w64,flac,mp3,aac,ac3,eac3,"
+    "dts,dtshd,truehd,mlp,amr,amrnb,amrwb,aiff,au,caf,ape,wv,tta,tak,mpc,mpc8,voc,sox,oma,m4v,h264,hevc,vvc,evc,av1,obu,"
+    "ivf,mjpeg,mjpeg_2000,dv,mxf,gxf,nut,rm,ivr,swf,yuv4mpegpipe,vc1,vc1test,dirac,h261,h263,cavsvideo,nsv,nuv,wtv,bink,"
+    "smk,roq,film_cpk,flic,dsf,iff,loas,iamf,smjpeg,dxa,ea,lmlm4,mtv,mv,thp,vmd,vivo,xa,xmv,psxstr,pva,ty,kux,dhav,hcom,"
+    "qcp,gsm,shn"
+)
+MAX_GAP_SECONDS = 3600  # that a frame is believed to be shown, or silence to last,
+MIN_GAP_SECONDS = 60  # and that it always is
+MIN_BYTES_PER_SECOND = 4  # of a file with such gaps
+BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, and whose clock may start anew
+
+
+class Container:
+    """A media file that is open, until `close`. Raises MediaError for what is none, or not allowed.
+
+    With `hwaccel` its pictures are decoded there; raises DecodeErrors where there is no such thing.
+    """
+
+    def __init__(self, path: str, reading: Reading, hwaccel: HWAccel | None = None) -> None:
+        self.path = path
+        self.reading = reading
+        _check(path)
+        try:
+            self.av = av.open(
+                f"file:{path}",
+                mode="r",
+                options=decoding_options(reading),  # of the decoders that look into the streams
+                container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
+                metadata_errors="replace",
+                hwaccel=hwaccel,
+            )
+        except DecodeErrors as error:
+            if hwaccel is not None:
+                raise
+            raise MediaError("unreadable", f"{path}: not a media file that can be read: {cause(error)}") from error
+        duration = self.av.duration
+        self.seconds = duration / av.time_base if duration and duration > 0 else None
+
+    def close(self) -> None:
+        self.av.close()
+
+    def can_last(self, gap_seconds: Fraction, end_seconds: Fraction) -> bool:
+        """Whether nothing can come for so long, up to a time since the begin, as in a slide show; else that time is
+        damaged, and a short file would become an endless one.
+        """
+        if gap_seconds <= MIN_GAP_SECONDS:
+            return True
+        is_within = self.seconds is None or end_seconds <= self.seconds + MIN_GAP_SECONDS
+        return is_within and gap_seconds <= min(MAX_GAP_SECONDS, self.av.size / MIN_BYTES_PER_SECOND)
+
+    def packets(self) -> Iterator["av.Packet[Any]"]:
+        """The packets of all streams."""
+        packets = self.av.demux()
+        while True:
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV, at the end of a file in which a stream appeared that was not there before
+                return
+            if packet is None or (not packet.size and packet.dts is None):  # the latter says that the file has ended
+                return
+            yield packet
+
+    def video(self) -> av.VideoStream | None:
+        """The first video stream that is no cover picture."""
+        streams = (s for s in self.av.streams.video if not s.disposition & Disposition.attached_pic)
+        return next(streams, None)
+
+
+def decoding_options(reading: Reading) -> dict[str, str]:
+    """What keeps decoders from taking memory for a huge frame. They count what they add at its sides."""
+    return {"max_pixels": str(2 * reading.max_pixels + 2**16)}
+
+
+def cause(error: Exception) -> str:
+    """What FFmpeg said, without the error number and the path that it adds."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _check(path: str) -> None:
+    """See that a path is of a regular file that may be read, without opening it: a FIFO would wait for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            raise MediaError("no_permission", f"{path}: no permission to look there") from error
+        raise MediaError("not_found", f"{path}: {cause(error)}") from error
+    if not stat.S_ISREG(mode):
+        raise MediaError("not_a_file", f"{path}: {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}")
+    if not os.access(path, os.R_OK):
+        raise MediaError("no_permission", f"{path}: no permission to read it")
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder without media files that can be read",
+    stat.S_IFIFO: "a pipe, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+}

@@ -1,0 +1,47 @@
+"""The two records of a video: the features that an extractor gives, and the row that says what became of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of one video: an array a stream, a row a time span."""
+
+    arrays: dict[str, npt.NDArray[Any]]
+    """By the suffix of their files, each (N, D), float32, or uint8 where features are quantized."""
+
+    spans: list[tuple[float, float]]
+    """Begin and end of each row, in seconds from the start of the video."""
+
+    seconds: float
+    """How much of the video they cover."""
+
+    losses: str = ""
+    """What of a damaged video could not be read; empty where all could."""
+
+    report: str = ""
+    """What else there is to tell the user, in lines."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one video: `status` is ok, skipped or failed; `reason` is one word, `error` the full text."""
+
+    path: str
+    status: str
+    reason: str | None = None
+    error: str | None = None
+    outputs: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    report: str = ""
+    losses: str = ""
+    stops_run: bool = False
+    better_alone: bool = False
+    """Whether it may have failed for what other videos did that the worker had in hand."""
+
+    def what_happened(self) -> str:
+        """In a line."""
+        return f"{self.path}: {(self.error or self.status).rpartition(chr(10))[2]}"

@@ -1,0 +1,1 @@
+"""Published weights, downloaded and loaded."""

@@ -1,0 +1,60 @@
+"""Checkpoints -> networks, strictly; or untrained weights, for trying the program out."""
+
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import WeightsError
+
+
+def load(network: nn.Module, path: Path, our_key: Callable[[str], str]) -> None:
+    """Fill `network` with a published state dict, whose keys `our_key` turns into the network's own.
+
+    Strict: every entry must be there with its shape, and no other. Only tensors are unpickled.
+    """
+    try:
+        published = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        cause = next(iter(str(error).splitlines()), type(error).__name__)
+        raise WeightsError(f"{path}: not a checkpoint that can be read: {cause}") from error
+    if not isinstance(published, dict) or not all(isinstance(entry, torch.Tensor) for entry in published.values()):
+        raise WeightsError(f"{path}: not a plain state dict of tensors")
+    fill(network, published, path, our_key)
+
+
+def fill(network: nn.Module, published: Mapping[str, Tensor], path: Path, our_key: Callable[[str], str]) -> None:
+    """Fill `network` with the entries of a checkpoint that was read from `path`, as strictly as `load`."""
+    state = {}
+    for key, entry in published.items():
+        try:
+            state[our_key(key)] = entry
+        except (LookupError, ValueError) as error:
+            raise WeightsError(f"{path}: not weights of {type(network).__name__}: unknown entry {key!r}") from error
+    wanted = network.state_dict()
+    wrong = [f"{key} is missing" for key in wanted.keys() - state.keys()]
+    wrong += [f"{key} is not in the network" for key in state.keys() - wanted.keys()]
+    wrong += [
+        f"{key} has shape {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted.keys() & state.keys()
+        if state[key].shape != wanted[key].shape
+    ]
+    if wrong:
+        some = "; ".join(sorted(wrong)[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        raise WeightsError(f"{path}: not weights of {type(network).__name__}: {some}")
+    network.load_state_dict(state)
+
+
+def randomize(network: nn.Module, seed: int) -> None:
+    """Give `network` untrained weights, the same at every call: He-normal kernels, no biases."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.dim() > 1:
+                spread = math.sqrt(2 / parameter[0].numel())
+                parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+            elif name.endswith("bias"):
+                parameter.zero_()

@@ -1,0 +1,1 @@
+"""The processes that work on videos, and the queue that feeds them."""
