@@ -16,8 +16,8 @@ import models
 from models.extraction import Job
 from utils.cli import make_parser
 from utils.devices import CPU, DeviceError, num_lanes, precision_on, resolve
-from utils.media.options import Reading
-from utils.video_list import distinct, expanded, read_list, stems_of_namesakes
+from utils.media.options import DecodeOptions
+from utils.video_list import distinct, expanded, read_list, unique_stems
 
 if TYPE_CHECKING:
     from utils.outputs.settings import Settings
@@ -56,7 +56,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         values = vars(options)
         config = package.Config(**{field.name: values[field.name] for field in dataclasses.fields(package.Config)})
-        reading = Reading(options.max_pixels, options.allow_partial)
+        decode_options = DecodeOptions(options.max_pixels, options.allow_partial)
         paths = _paths(options, package.MEDIA_SUFFIXES)
         devices = resolve(options.device_ids)
         for device in devices:
@@ -69,9 +69,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     job = Job(
         feature_type=options.feature_type,
         config=config,
-        reading=reading,
+        decode_options=decode_options,
         frames_path=options.tmp_path if options.keep_frames else None,
-        stems=stems_of_namesakes(paths),
+        stems=unique_stems(paths),
         num_threads=max(1, len(os.sched_getaffinity(0)) // len(devices)),
     )
     if options.device_ids is None and devices == ["cpu"]:
@@ -149,7 +149,7 @@ def with_output(
     stems = map(job.stem, paths)
     output = resume.prepare(folder, job.feature_type, job.config.suffixes, settings, stems, options.overwrite)
     failed = failed_before(folder, job.feature_type) if options.skip_failed else set()
-    return dataclasses.replace(job, output=output), resume.sort_out(paths, job.stem, output, failed)
+    return dataclasses.replace(job, output=output), resume.pending_videos(paths, job.stem, output, failed)
 
 
 def _logged(rows: Iterator["Row"], job: Job) -> Iterator["Row"]:

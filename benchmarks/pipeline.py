@@ -38,9 +38,9 @@ from models.i3d.extract import Extractor as I3DExtractor  # noqa: E402
 from models.vggish import mel  # noqa: E402
 from models.vggish.extract import Extractor as VGGishExtractor  # noqa: E402
 from models.vggish.resample import resampled  # noqa: E402
-from utils.devices import compute_in, num_lanes, precision_on  # noqa: E402
-from utils.media.audio import Sound  # noqa: E402
-from utils.media.device_frames import CHUNK_PICTURES, scaled_frames  # noqa: E402
+from utils.devices import num_lanes, precision_on, set_tf32  # noqa: E402
+from utils.media.audio import Audio  # noqa: E402
+from utils.media.device_frames import CHUNK_FRAMES, scaled_frames  # noqa: E402
 from utils.media.scaling import scaled  # noqa: E402
 from utils.media.video import Video  # noqa: E402
 from utils.memory import keep_freed_memory  # noqa: E402
@@ -132,7 +132,7 @@ def decoding_of(width: int, height: int, size: Size, folder: Path) -> dict[str, 
     """
     clip = folder / f"{width}x{height}.mp4"
     write_clip(clip, size.num_decoded, width, height)
-    ways: dict[str, Callable[[Video], Iterable[object]]] = {"planes": Video.pictures, "rgb": iter}
+    ways: dict[str, Callable[[Video], Iterable[object]]] = {"planes": Video.raw_frames, "rgb": iter}
     best = dict.fromkeys(ways, 0.0)
     for _ in range(2 * size.num_rounds):
         for name, way in ways.items():
@@ -150,9 +150,9 @@ def stages_of_i3d(
     """Frames a second of each stage alone."""
     clip = str(folder / "clip.mp4")
     with Video(clip, HEIGHT) as video:
-        pictures = list(video.pictures())
+        pictures = list(video.raw_frames())
     form, packed = pictures[0].format, torch.stack([torch.from_numpy(picture.data) for picture in pictures])
-    chunk = packed[:CHUNK_PICTURES]
+    chunk = packed[:CHUNK_FRAMES]
     if device.type == "cuda":
         chunk = chunk.pin_memory()
     on_device = chunk.to(device)
@@ -199,12 +199,12 @@ def stages_of_vggish(
     """Seconds of sound a second of each stage alone, and of all of it."""
     path = str(folder / "sound.m4a")
     write_sound(Path(path), size.sound_seconds)
-    with Sound(path) as sound:
+    with Audio(path) as sound:
         blocks = [torch.from_numpy(block).to(device).float().mean(dim=1) / 2**15 for block in sound]
     extractor = VGGishExtractor(vggish.Config(weights="random", precision=precision), str(device))
 
     def decode() -> int:
-        with Sound(path) as sound:
+        with Audio(path) as sound:
             return sum(map(len, sound)) // sound.rate_hz
 
     def waveform() -> int:
@@ -278,7 +278,7 @@ def end_to_end(device: torch.device, config: i3d.Config, size: Size, folder: Pat
 def start_plain(stack_size: int, device: str) -> None:
     """Make a process ready for `extract_plainly`."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    compute_in("fp32")
+    set_tf32("fp32")
     extract_plainly.extractor = PlainExtractor(stack_size, device)  # type: ignore[attr-defined]
 
 

@@ -53,11 +53,11 @@ def features_of(path: str, config: i3d.Config, device: str, precision: str) -> d
     if device != "cpu" or precision == "fp32":
         return Extractor(dataclasses.replace(config, precision=precision), device).extract(path).arrays
     extractor = Extractor(config, device)
-    extractor.pwc.to(dtype_of(precision, bears_half=True))
+    extractor.pwc.to(dtype_of(precision, supports_fp16=True))
     for network in extractor.i3d.values():
         if precision == "mixed":
             network.refine_weights()
-        network.to(dtype_of(precision, bears_half=False))
+        network.to(dtype_of(precision, supports_fp16=False))
     with Simulated():  # type: ignore[no-untyped-call]
         return extractor.extract(path).arrays
 

@@ -23,7 +23,7 @@ from benchmarks.files import SOUND_RATE_HZ, write_sound
 from models.vggish import Config, mel
 from models.vggish.extract import Extractor
 from models.vggish.resample import RATE_HZ, resampled
-from utils.media.audio import Sound
+from utils.media.audio import Audio
 
 SHORT_MINUTES = 5
 PATCHES_PER_BATCH = 32
@@ -34,7 +34,7 @@ Waveform = npt.NDArray[np.float32]
 
 def waveform_of(path: Path) -> Iterator[Tensor]:
     """Blocks (samples,) of the mean of the channels."""
-    with Sound(str(path)) as sound:
+    with Audio(str(path)) as sound:
         for block in sound:
             yield torch.from_numpy(block).float().mean(dim=1) / 2**15
 

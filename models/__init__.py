@@ -17,5 +17,5 @@ def load(name: str) -> ModuleType:
 
 
 def load_extractor(name: str) -> Any:
-    """Its `Extractor` class: `Extractor(config, device).extract(path, frames_folder, reading)` gives `Features`."""
+    """Its `Extractor` class: `Extractor(config, device).extract(path, frames_folder, options)` gives `Features`."""
     return importlib.import_module(f"models.{name}.extract").Extractor

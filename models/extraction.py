@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import models
 from utils.devices import CPU
-from utils.media.options import Reading
+from utils.media.options import DecodeOptions
 from utils.memory import keep_freed_memory
 from utils.video_list import stem_of
 
@@ -24,7 +24,7 @@ class Job:
 
     feature_type: str
     config: Any
-    reading: Reading
+    decode_options: DecodeOptions
     frames_path: str | None
     stems: Mapping[str, str]
     num_threads: int
@@ -77,10 +77,12 @@ class Work:
         from utils.workers.pool import Done
 
         frames_folder = Path(self.job.frames_path, f"{stem}_frames") if self.job.frames_path else None
-        reading = dataclasses.replace(self.job.reading, opened=opened)
-        features = self.extractor.extract(path, frames_folder, reading)
+        decode_options = dataclasses.replace(self.job.decode_options, opened=opened)
+        features = self.extractor.extract(path, frames_folder, decode_options)
         if self.job.output is None:
             report = "\n".join(filter(None, [sinks.text_of(path, features), features.report]))
-            return Done([], features.seconds, report, features.losses)
+            return Done([], features.seconds, report, features.missing)
         outputs = sinks.save_numpy(features, self.job.output.folder, stem)
-        return Done(outputs, features.seconds, f"{path}\n{features.report}" if features.report else "", features.losses)
+        return Done(
+            outputs, features.seconds, f"{path}\n{features.report}" if features.report else "", features.missing
+        )

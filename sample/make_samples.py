@@ -32,7 +32,7 @@ X264_OPTIONS = {
 }
 
 Array = npt.NDArray[np.float64]
-Sound = npt.NDArray[np.float32]
+Audio = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.uint8]
 Colour = tuple[float, float, float]
 
@@ -436,9 +436,9 @@ def instants(seconds: float, rate_hz: int) -> Array:
     return np.arange(round(seconds * rate_hz)) / rate_hz
 
 
-def to_peak(sound: Array) -> Sound:
+def to_peak(sound: Array) -> Audio:
     """`sound`, scaled to a peak of -3 dBFS."""
-    scaled: Sound = (sound * (PEAK / np.abs(sound).max())).astype(np.float32)
+    scaled: Audio = (sound * (PEAK / np.abs(sound).max())).astype(np.float32)
     return scaled
 
 
@@ -454,8 +454,8 @@ LEAD = tuple(Note(0.05 + 0.38 * beat, 0.36, pitch) for beat, pitch in enumerate(
 BASS = tuple(Note(0.05 + 0.76 * beat, 0.74, pitch) for beat, pitch in enumerate((48, 53, 55, 48)))
 
 
-def melody(seconds: float, rate_hz: int) -> Sound:
-    """Sound (2, samples): a lead to the left, a bass to the right."""
+def melody(seconds: float, rate_hz: int) -> Audio:
+    """Audio (2, samples): a lead to the left, a bass to the right."""
     sound = np.zeros((2, round(seconds * rate_hz)))
     for voice, pan in ((LEAD, 0.3), (BASS, 0.75)):  # pan: 0 is left, 1 is right; the two gains keep the power
         gains = np.array([[math.cos(pan * math.pi / 2)], [math.sin(pan * math.pi / 2)]])
@@ -512,8 +512,8 @@ SYLLABLES = (
 )
 
 
-def speech(seconds: float, rate_hz: int) -> Sound:
-    """Sound (1, samples): nine syllables of a man's voice, in two phrases whose pitch falls."""
+def speech(seconds: float, rate_hz: int) -> Audio:
+    """Audio (1, samples): nine syllables of a man's voice, in two phrases whose pitch falls."""
     t = instants(seconds, rate_hz)
     voiced, hiss = np.zeros_like(t), np.zeros_like(t)
     noise = np.random.default_rng(3).standard_normal(len(t))
@@ -573,7 +573,7 @@ def resonate(sound: Array, frequency_hz: Array, bandwidth_hz: float, rate_hz: in
 # Clips
 
 
-def write_clip(path: Path, frames: Iterator[Frame], sound: Sound, rate_hz: int) -> None:
+def write_clip(path: Path, frames: Iterator[Frame], sound: Audio, rate_hz: int) -> None:
     """An .mp4 at `path` of frames (HEIGHT, WIDTH, 3) in H.264 and `sound` (channels, samples; 1 or 2) in AAC."""
     unfinished = path.with_name(f".{path.name}.part")
     with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:

@@ -12,11 +12,11 @@ from utils.devices import (
     DEFAULT_PRECISION,
     PRECISIONS,
     DeviceError,
-    compute_in,
     dtype_of,
     num_lanes,
     precision_on,
     resolve,
+    set_tf32,
 )
 from utils.memory import items_that_fit
 
@@ -92,11 +92,11 @@ def test_a_precision_is_a_type_of_numbers_and_whether_convolutions_are_in_tf32(
     is_tf32: bool,
     request: pytest.FixtureRequest,
 ) -> None:
-    compute_in("fp32" if is_tf32 else "tf32")
-    request.addfinalizer(lambda: compute_in("fp32"))
-    compute_in(precision)
-    assert dtype_of(precision, bears_half=True) == of_one_that_bears_half
-    assert dtype_of(precision, bears_half=False) == of_another
+    set_tf32("fp32" if is_tf32 else "tf32")
+    request.addfinalizer(lambda: set_tf32("fp32"))
+    set_tf32(precision)
+    assert dtype_of(precision, supports_fp16=True) == of_one_that_bears_half
+    assert dtype_of(precision, supports_fp16=False) == of_another
     assert torch.backends.cudnn.allow_tf32 == is_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
 

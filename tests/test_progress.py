@@ -13,7 +13,7 @@ from utils.progress import LogHandler, Progress
 from utils.results import Row
 
 OK = Row("a.mp4", "ok", outputs=["a_rgb.npy"], seconds=2.0, report="what it shows")
-PARTIAL = Row("b.mp4", "ok", seconds=1.0, losses="its end is missing")
+PARTIAL = Row("b.mp4", "ok", seconds=1.0, missing="its end is missing")
 FAILED = Row("c.mp4", "failed", "truncated", "c.mp4: cut off")
 SKIPPED = Row("d.mp4", "skipped")
 

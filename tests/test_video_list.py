@@ -17,7 +17,7 @@ import models
 from models.extraction import Job
 from utils import video_list
 from utils.cli import make_parser
-from utils.media.options import Reading
+from utils.media.options import DecodeOptions
 from utils.outputs.atomic import whole_file
 from utils.video_list import (
     AUDIO_SUFFIXES,
@@ -27,7 +27,7 @@ from utils.video_list import (
     expanded,
     read_list,
     stem_of,
-    stems_of_namesakes,
+    unique_stems,
 )
 
 # Lists
@@ -306,7 +306,7 @@ def test_a_suffix_is_what_a_name_in_lower_case_ends_with(suffix: str) -> None:
 
 def stems_of(paths: Sequence[str]) -> dict[str, str]:
     """What the outputs of all videos are called after, as `Job` tells it."""
-    job = Job("i3d", None, Reading(), None, stems_of_namesakes(paths), num_threads=1)
+    job = Job("i3d", None, DecodeOptions(), None, unique_stems(paths), num_threads=1)
     return {path: job.stem(path) for path in paths}
 
 
@@ -342,7 +342,7 @@ def test_outputs_are_called_after_the_video(path: str, stem: str) -> None:
 
 def test_only_namesakes_keep_their_folders() -> None:
     paths = ["/v/a/x.mp4", "/v/b/x.mp4", "/v/b/x.mkv", "/v/y.mp4", "/w/z.mp4", "/w/z.webm"]
-    assert stems_of_namesakes(paths) == {
+    assert unique_stems(paths) == {
         "/v/a/x.mp4": "a/x",
         "/v/b/x.mp4": "b/x.mp4",
         "/v/b/x.mkv": "b/x.mkv",
@@ -366,7 +366,7 @@ def test_namesakes_keep_what_is_below_their_common_parent(paths: list[str], stem
 
 
 def test_the_outputs_of_namesakes_stay_below_the_output_folder() -> None:
-    stems = stems_of_namesakes(["/v/a/x.mp4", "../x.mp4", "x.mp4", "/x.mp4"])
+    stems = unique_stems(["/v/a/x.mp4", "../x.mp4", "x.mp4", "/x.mp4"])
     assert len(set(stems.values())) == 4
     for stem in stems.values():
         assert ".." not in Path(stem).parts
@@ -445,7 +445,7 @@ def test_a_million_videos_are_listed_and_named_in_seconds(tmp_path: Path) -> Non
     (tmp_path / "list.txt").write_text(lines)
     start = time.monotonic()
     paths = distinct(expanded(read_list(str(tmp_path / "list.txt")), VIDEO_SUFFIXES))
-    assert stems_of_namesakes(paths) == {}
+    assert unique_stems(paths) == {}
     assert time.monotonic() - start < 15
     assert "\n".join(paths) + "\n" == lines
 
@@ -454,6 +454,6 @@ def test_a_million_videos_are_listed_and_named_in_seconds(tmp_path: Path) -> Non
 def test_a_hundred_thousand_namesakes_are_named_in_seconds(form: str) -> None:
     paths = [form.format(i) for i in range(100_000)]
     start = time.monotonic()
-    stems = stems_of_namesakes(paths)
+    stems = unique_stems(paths)
     assert time.monotonic() - start < 5
     assert list(stems.values()) == [path.removeprefix("/d/").removesuffix(".mp4") for path in paths]

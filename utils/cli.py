@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from utils.devices import DEFAULT_PRECISION, PRECISIONS
-from utils.media.options import Reading
+from utils.media.options import DecodeOptions
 
 STATUS = 2  # of the program, after a wrong option
 _DEFAULTS = [f"{precision} on {kind}" for kind, precision in DEFAULT_PRECISION.items()]
@@ -59,7 +59,7 @@ def make_parser(extractors: Mapping[str, ModuleType]) -> argparse.ArgumentParser
 
     option = parser.add_argument_group("damaged, huge and endless videos").add_argument
     option("--allow_partial", action="store_true", help="extract what can be read of a damaged video; else it fails")
-    option("--max_pixels", type=int, metavar="N", default=Reading.max_pixels, help="pixels that a frame may have")
+    option("--max_pixels", type=int, metavar="N", default=DecodeOptions.max_pixels, help="pixels that a frame may have")
     option(
         "--timeout_per_video",
         type=_seconds,

@@ -30,7 +30,7 @@ def precision_on(device: str, wanted: str | None) -> str:
     return wanted or DEFAULT_PRECISION[kind]
 
 
-def compute_in(precision: str) -> None:
+def set_tf32(precision: str) -> None:
     """Have this process compute convolutions of float32 in TF32 where, and only where, the precision says so, whatever
     PyTorch's own defaults are; and matrix products, which front ends are made of, never.
     """
@@ -40,16 +40,16 @@ def compute_in(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = precision in ("tf32", "mixed")
 
 
-def dtype_of(precision: str, bears_half: bool) -> "torch.dtype":
+def dtype_of(precision: str, supports_fp16: bool) -> "torch.dtype":
     """The type of the numbers of a network, which bears half precision or does not."""
     import torch
 
     if precision == "mixed":
-        precision = "fp16" if bears_half else "tf32"
+        precision = "fp16" if supports_fp16 else "tf32"
     return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
 
 
-def made_current(device: str) -> AbstractContextManager[object]:
+def device_context(device: str) -> AbstractContextManager[object]:
     """A context in which new streams, pinned memory and kernels belong to the device; each thread needs its own."""
     import torch
 

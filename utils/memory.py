@@ -33,7 +33,7 @@ def items_that_fit(device: str, bytes_per_item: int, most: int, num_sharing: int
     return max(1, min(most, free // 2 // num_sharing // bytes_per_item))
 
 
-def fitting(work: Callable[[int], Result], batch_size: int) -> Result:
+def retry_with_half_batch(work: Callable[[int], Result], batch_size: int) -> Result:
     """What `work` gives, done in batches of that size; of half of it, where memory does not suffice.
 
     Raises OutOfMemoryError where that is too much, too.

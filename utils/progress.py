@@ -61,9 +61,9 @@ class Progress:
         if row.status == "failed":
             self._reasons[row.reason or "error"] += 1
             log.error("failed (%s): %s", row.reason, row.error)
-        elif row.losses:
+        elif row.missing:
             self._num_partial += 1
-            log.warning("%s: extracted in part: %s", row.path, row.losses)
+            log.warning("%s: extracted in part: %s", row.path, row.missing)
         elif row.status == "ok":
             log.debug("done: %s, %.2f s of video", row.path, row.seconds)
         if row.report:

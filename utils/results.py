@@ -19,8 +19,11 @@ class Features:
     seconds: float
     """How much of the video they cover."""
 
-    losses: str = ""
-    """What of a damaged video could not be read; empty where all could."""
+    missing: str = ""
+    """What is missing of a damaged video, for people to read; empty where nothing is."""
+
+    missing_seconds: float = 0.0
+    """How much of it is missing."""
 
     report: str = ""
     """What else there is to tell the user, in lines."""
@@ -37,7 +40,12 @@ class Row:
     outputs: list[str] = field(default_factory=list)
     seconds: float = 0.0
     report: str = ""
-    losses: str = ""
+    """Text for stdout."""
+
+    missing: str = ""
+    missing_seconds: float = 0.0
+    """As in `Features`."""
+
     stops_run: bool = False
     better_alone: bool = False
     """Whether it may have failed for what other videos did that the worker had in hand."""

@@ -190,7 +190,7 @@ def stem_of(path: str) -> str:
     return _fitted(os.path.splitext(name)[0])
 
 
-def stems_of_namesakes(paths: Sequence[str]) -> dict[str, str]:
+def unique_stems(paths: Sequence[str]) -> dict[str, str]:
     """What the outputs of videos are called after whose stem is not theirs alone; the others are not in it.
 
     They keep their folders below the common parent, and their extension where even that leaves two the same:

@@ -18,14 +18,14 @@ from models.i3d.net import I3D, VARIANTS
 from models.i3d.predictions import class_names, describe
 from models.i3d.transforms import center_crop, normalize_rgb
 from models.pwc.checkpoint import our_key as our_pwc_key
-from models.pwc.fused_decoder import split_dense_blocks
+from models.pwc.fused_decoder import fuse_decoders
 from models.pwc.net import PWCNet
-from utils.devices import compute_in, dtype_of, made_current, num_lanes, precision_on
+from utils.devices import device_context, dtype_of, num_lanes, precision_on, set_tf32
 from utils.errors import MediaError
 from utils.media.device_frames import scaled_frames
-from utils.media.options import Reading
+from utils.media.options import DecodeOptions
 from utils.media.video import Frame, Video, write_png
-from utils.memory import fitting, items_that_fit
+from utils.memory import items_that_fit, retry_with_half_batch
 from utils.outputs.atomic import whole_folder
 from utils.results import Features
 from utils.stacks import Stack, stacks
@@ -46,7 +46,7 @@ class Extractor:
         self.config = config
         self.device = torch.device(device)
         self.precision = precision_on(device, config.precision)
-        compute_in(self.precision)
+        set_tf32(self.precision)
         self.i3d: dict[str, I3D] = {}
         if "rgb" in config.streams:
             self.i3d["rgb"] = self._i3d(3, config.i3d_rgb_path)
@@ -56,32 +56,34 @@ class Extractor:
                 PWCNet(),
                 config.pwc_path,
                 our_pwc_key,
-                lambda loaded: split_dense_blocks(loaded).to(memory_format=torch.channels_last),
-                bears_half=True,
+                lambda loaded: fuse_decoders(loaded).to(memory_format=torch.channels_last),
+                supports_fp16=True,
             )
             if self.device.type == "cuda":
                 self._warm_up()
         self.class_names = class_names(config.kinetics_class_labels) if config.show_kinetics_pred else []
         self.batch_size = config.batch_size or self._batch_that_fits()
 
-    def extract(self, path: str, frames_folder: Path | None = None, reading: Reading | None = None) -> Features:
+    def extract(self, path: str, frames_folder: Path | None = None, options: DecodeOptions | None = None) -> Features:
         """The features of a video, float32 (N, 1024) a stream.
 
         Its frames, scaled, are also written to `frames_folder`, if given, which appears when all are there. Raises
         MediaError, SaveError and OutOfMemoryError.
         """
-        return fitting(partial(self._extract, path, frames_folder, reading), self.batch_size)
+        return retry_with_half_batch(partial(self._extract, path, frames_folder, options), self.batch_size)
 
     @torch.inference_mode()
-    def _extract(self, path: str, frames_folder: Path | None, reading: Reading | None, batch_size: int) -> Features:
+    def _extract(
+        self, path: str, frames_folder: Path | None, options: DecodeOptions | None, batch_size: int
+    ) -> Features:
         config = self.config
         if config.hardware_decoding:
-            reading = dataclasses.replace(reading or Reading(), video_engine=self.device.index)
+            options = dataclasses.replace(options or DecodeOptions(), video_engine=self.device.index)
         rows: dict[str, list[Tensor]] = {stream: [] for stream in config.streams}
         spans = []
         with (
-            made_current(str(self.device)),
-            Video(path, config.min_side_size, config.extraction_fps, reading) as video,
+            device_context(str(self.device)),
+            Video(path, config.min_side_size, config.extraction_fps, options) as video,
             whole_folder(frames_folder) if frames_folder else nullcontext() as folder,
         ):
             every = stacks(self._frames(video, folder), config.stack_size + 1, config.step_size, config.tail == "cycle")
@@ -107,7 +109,7 @@ class Extractor:
             arrays={stream: rows.cpu().numpy() for stream, rows in features.items()},
             spans=spans,
             seconds=seconds,
-            losses=video.losses,
+            missing=video.missing,
             report=self._predictions(features, spans) if config.show_kinetics_pred else "",
         )
 
@@ -154,7 +156,7 @@ class Extractor:
             return network.to(memory_format=torch.channels_last_3d)
 
         network = I3D(channels, VARIANTS[self.config.i3d_variant])
-        return self._ready(network, path, published.our_key, rebuilt, bears_half=False)
+        return self._ready(network, path, published.our_key, rebuilt, supports_fp16=False)
 
     def _ready(
         self,
@@ -162,19 +164,19 @@ class Extractor:
         path: str | None,
         our_key: Callable[[str], str],
         rebuilt: Callable[[Network], Network],
-        bears_half: bool,
+        supports_fp16: bool,
     ) -> Network:
         """The network with its weights, rebuilt for inference, on the device."""
         if path is None:
             checkpoint.randomize(network, seed=0)
         else:
             checkpoint.load(network, Path(path), our_key)
-        return rebuilt(network.eval()).to(self.device, dtype_of(self.precision, bears_half))
+        return rebuilt(network.eval()).to(self.device, dtype_of(self.precision, supports_fp16))
 
     @torch.inference_mode()
     def _warm_up(self) -> None:
         """Have kernels compiled before there are threads that would all do so, and videos whose time it would take."""
-        with made_current(str(self.device)):
+        with device_context(str(self.device)):
             frames = torch.zeros(2, 3, 128, 128, dtype=torch.uint8, device=self.device)
             self.pwc(frames[:1], frames[1:])
             torch.cuda.synchronize()
@@ -183,7 +185,7 @@ class Extractor:
         """Frames whose flow is computed together; those of so many stacks go through I3D together."""
         if self.device.type == "cpu":
             return CPU_BATCH
-        device, size = str(self.device), dtype_of(self.precision, bears_half=True).itemsize
+        device, size = str(self.device), dtype_of(self.precision, supports_fp16=True).itemsize
         return items_that_fit(device, BYTES_PER_FRAME[size], LARGEST_BATCH, num_lanes(device))
 
 

@@ -21,7 +21,7 @@ CHANNEL_MULTIPLE = 8
 FLOW_CHANNELS = 2
 
 
-def split_dense_blocks(network: PWCNet) -> PWCNet:
+def fuse_decoders(network: PWCNet) -> PWCNet:
     """Put each decoder into the form that concatenates nothing, for inference; gives the network itself."""
     finer = None
     for level in range(FINEST, FINEST + len(network.decoders)):
@@ -33,12 +33,12 @@ def split_dense_blocks(network: PWCNet) -> PWCNet:
             following, network.refiner[0] = _parameters(first_layer), nn.LeakyReLU(NEGATIVE_SLOPE)
         else:
             following = spread_kernel(finer.upsample_dense)
-        network.decoders[str(level)] = SplitDecoder(decoder, *following, spreads=finer is not None)
+        network.decoders[str(level)] = FusedDecoder(decoder, *following, spreads=finer is not None)
         finer = decoder
     return network
 
 
-class SplitDecoder(nn.Module):
+class FusedDecoder(nn.Module):
     """Does what a `Decoder` does, but gives in place of its dense features what the next step makes of them: the
     finer level's two upsampled channels, or the refiner's first layer before its activation.
     """

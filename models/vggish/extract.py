@@ -12,11 +12,11 @@ from models.vggish import checkpoint as published
 from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resampled
-from utils.devices import compute_in, dtype_of, made_current, precision_on
+from utils.devices import device_context, dtype_of, precision_on, set_tf32
 from utils.errors import MediaError
-from utils.media.audio import Samples, Sound
-from utils.media.options import Reading
-from utils.memory import fitting
+from utils.media.audio import Audio, Samples
+from utils.media.options import DecodeOptions
+from utils.memory import retry_with_half_batch
 from utils.results import Features
 from utils.weights import checkpoint
 
@@ -33,8 +33,8 @@ class Extractor:
     def __init__(self, config: Config, device: str) -> None:
         self.device = torch.device(device)
         precision = precision_on(device, config.precision)
-        compute_in(precision)
-        self.dtype = dtype_of(precision, bears_half=True)
+        set_tf32(precision)
+        self.dtype = dtype_of(precision, supports_fp16=True)
         self.network = load_network(config.vggish_model_path).eval().to(self.device, self.dtype)
         self.batch_size = config.batch_size or PATCHES_PER_BATCH[self.device.type]
         self.pca = None
@@ -42,17 +42,17 @@ class Extractor:
             assert config.vggish_pca_path is not None
             self.pca = load_pca(Path(config.vggish_pca_path)).to(self.device)
 
-    def extract(self, path: str, frames_folder: Path | None = None, reading: Reading | None = None) -> Features:
+    def extract(self, path: str, frames_folder: Path | None = None, options: DecodeOptions | None = None) -> Features:
         """The features of a video's sound, (N, 128), float32 or, postprocessed, uint8.
 
         There are no frames, so nothing is written to `frames_folder`. Raises MediaError and OutOfMemoryError.
         """
-        return fitting(partial(self._extract, path, reading), self.batch_size)
+        return retry_with_half_batch(partial(self._extract, path, options), self.batch_size)
 
     @torch.inference_mode()
-    def _extract(self, path: str, reading: Reading | None, patches_per_batch: int) -> Features:
+    def _extract(self, path: str, options: DecodeOptions | None, patches_per_batch: int) -> Features:
         embeddings = []
-        with made_current(str(self.device)), Sound(path, reading) as sound:
+        with device_context(str(self.device)), Audio(path, options) as sound:
             waveform = resampled(self._mono(sound), sound.rate_hz)
             for patches in mel.patches(waveform, patches_per_batch):
                 embeddings.append(self.network(patches.to(self.dtype)).float())
@@ -68,7 +68,7 @@ class Extractor:
             arrays={"vggish": rows.cpu().numpy()},
             spans=[(i * mel.PATCH_SECONDS, (i + 1) * mel.PATCH_SECONDS) for i in range(len(rows))],
             seconds=seconds,
-            losses=sound.losses,
+            missing=sound.missing,
         )
 
     def _mono(self, blocks: Iterable[Samples]) -> Iterator[Tensor]:

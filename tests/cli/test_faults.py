@@ -35,11 +35,11 @@ from models.extraction import Job, Work
 from tests.helpers.clips import Frame, remuxed, set_display_matrix, skip_frames, write_clip
 from tests.helpers.oracles import REPOSITORY, Array
 from tests.helpers.processes import is_running, running_in, wait_until, workers_of
-from tests.helpers.sounds import Sound, chord, write_sound, write_wav
+from tests.helpers.sounds import Audio, chord, write_sound, write_wav
 from tests.helpers.sounds import noise as white_noise
 from utils.errors import OutOfMemoryError
-from utils.media.options import Reading
-from utils.memory import fitting
+from utils.media.options import DecodeOptions
+from utils.memory import retry_with_half_batch
 from utils.workers import pool as workers
 
 I3D: list[object] = ["--feature_type", "i3d", "--streams", "rgb", "--stack_size", 9, "--step_size", 9]
@@ -174,7 +174,7 @@ def raw(path: Path, frames: Sequence[Frame]) -> Path:
     return write_clip(path, frames, codec="rawvideo", pixel_format="rgb24")
 
 
-def sound_of(seed: int, seconds: float = 2.0) -> Sound:
+def sound_of(seed: int, seconds: float = 2.0) -> Audio:
     """A chord that is the seed's own."""
     return np.roll(chord(seconds, RATE_HZ), 1000 * seed) // np.int16(1 + seed)
 
@@ -519,10 +519,10 @@ def test_row_02_a_file_whose_data_ends_early_is_truncated_unless_partial_is_allo
         assert "the file ends before the place that it says; --allow_partial extracts" in row["error"]
     row = partial.row("cut, index in front.mp4")
     assert (row["status"], row["reason"], row["error"]) == ("ok", None, None)
-    assert re.search(r"\b[1-9] of its 10 packets are there", row["losses"])
+    assert re.search(r"\b[1-9] of its 10 packets are there", row["missing"])
     assert 0 < row["seconds"] < NUM_FRAMES / 25
     assert partial.features("cut, index in front.mp4").shape == (1, 1024)
-    assert f"{row['path']}: extracted in part: {row['losses']}" in partial.stderr
+    assert f"{row['path']}: extracted in part: {row['missing']}" in partial.stderr
 
 
 @pytest.mark.parametrize("ending", CUT_VIDEOS)
@@ -531,7 +531,7 @@ def test_row_02_other_containers_are_found_to_be_truncated_too(ending: str, vide
     assert videos.row(name)["reason"] == "truncated"
     row = partial.row(name)
     assert row["status"] == "ok"
-    assert row["losses"]
+    assert row["missing"]
     assert 0 < row["seconds"] < NUM_FRAMES / 25
 
 
@@ -549,7 +549,7 @@ def test_row_03_a_file_that_is_overwritten_inside_is_corrupt_unless_partial_is_a
     for name in names:
         row = partial.row(name)
         assert row["status"] == "ok"
-        assert re.search("cannot be decoded|damaged|unreadable", row["losses"])
+        assert re.search("cannot be decoded|damaged|unreadable", row["missing"])
 
 
 def test_row_04_what_is_no_media_is_unreadable(videos: Run, sounds: Run) -> None:
@@ -800,8 +800,8 @@ class Hungry:
         self.enough = enough
         self.sizes: list[int] = []
 
-    def extract(self, path: str, frames_folder: Path | None, reading: Reading) -> NoReturn:
-        fitting(self._work, 32)
+    def extract(self, path: str, frames_folder: Path | None, options: DecodeOptions) -> NoReturn:
+        retry_with_half_batch(self._work, 32)
         raise AssertionError("there was memory enough")
 
     def _work(self, size: int) -> str:
@@ -812,14 +812,14 @@ class Hungry:
 
 
 def start_hungry(device: str) -> Work:
-    return Work(Job("vggish", None, Reading(), None, {}, 1), Hungry())
+    return Work(Job("vggish", None, DecodeOptions(), None, {}, 1), Hungry())
 
 
 def test_row_24_a_batch_that_memory_does_not_suffice_for_is_halved_once() -> None:
     modest, hungry = Hungry(enough=16), Hungry()
-    assert fitting(modest._work, 32) == "features"
+    assert retry_with_half_batch(modest._work, 32) == "features"
     with pytest.raises(OutOfMemoryError) as caught:
-        fitting(hungry._work, 32)
+        retry_with_half_batch(hungry._work, 32)
     assert modest.sizes == hungry.sizes == [32, 16]
     assert caught.value.reason == "out_of_memory"
 

@@ -17,7 +17,7 @@ from models.pwc.cost_volume import NUM_DISPLACEMENTS
 from models.pwc.net import PWCNet
 from models.vggish import mel
 from models.vggish.net import VGGish
-from utils.media.raw_frame import LAYOUTS, PictureFormat
+from utils.media.raw_frame import LAYOUTS, RawFormat
 from utils.media.scaling import _scaler, scaled
 from utils.stacks import stacks
 
@@ -54,7 +54,7 @@ def zero_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(split, "matching_costs", zero_costs)
-    network = on_gpu(lambda: split.split_dense_blocks(PWCNet()), dtype)
+    network = on_gpu(lambda: split.fuse_decoders(PWCNet()), dtype)
     assert isinstance(network, PWCNet)
     frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(40))
     flows = StackFlows(network, pairs_per_batch=8)
@@ -80,7 +80,7 @@ def test_features_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, va
 @pytest.mark.parametrize("orientation", [(), ("hflip", "vflip")])
 @pytest.mark.parametrize("pixels", LAYOUTS)
 def test_pictures_are_scaled_on_the_gpu(pixels: str, orientation: tuple[str, ...], size: tuple[int, int]) -> None:
-    form = PictureFormat(pixels, 320, 240, 2, False, orientation, *size)
+    form = RawFormat(pixels, 320, 240, 2, False, orientation, *size)
     frames = scaled(torch.empty(5, form.num_bytes, dtype=torch.uint8, device=GPU), form)
     assert (frames.shape, frames.dtype, frames.device) == ((5, 3, size[1], size[0]), torch.uint8, GPU)
 

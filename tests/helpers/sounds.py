@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from av.stream import Disposition
 
-Sound = npt.NDArray[np.int16]
+Audio = npt.NDArray[np.int16]
 """(samples, channels)."""
 
 
-def noise(seconds: float, rate_hz: int, channels: int = 1) -> Sound:
+def noise(seconds: float, rate_hz: int, channels: int = 1) -> Audio:
     """White noise (samples, channels) at a third of full scale."""
     rng = np.random.default_rng(7)
     return rng.integers(-10_000, 10_000, (round(seconds * rate_hz), channels), dtype=np.int16)
@@ -26,7 +26,7 @@ def chirp(seconds: float, rate_hz: int) -> npt.NDArray[np.float64]:
     return 0.5 * np.sin(2 * np.pi * (20 * t + (rate_hz / 2 - 20) / (2 * seconds) * t**2))
 
 
-def chord(seconds: float, rate_hz: int, channels: int = 1) -> Sound:
+def chord(seconds: float, rate_hz: int, channels: int = 1) -> Audio:
     """Five sines that swell twice a second, (samples, channels): what every codec keeps well."""
     t = np.arange(round(seconds * rate_hz)) / rate_hz
     tones = sum(np.sin(2 * np.pi * hz * t + hz) for hz in (220, 440, 660, 1100, 1760))
@@ -36,7 +36,7 @@ def chord(seconds: float, rate_hz: int, channels: int = 1) -> Sound:
 
 def write_sound(
     path: Path,
-    samples: Sound,
+    samples: Audio,
     rate_hz: int,
     codec: str,
     layout: str | None = None,
@@ -79,7 +79,7 @@ def write_sound(
     return path
 
 
-def write_wav(path: Path, samples: Sound, rate_hz: int) -> Path:
+def write_wav(path: Path, samples: Audio, rate_hz: int) -> Path:
     """16-bit PCM, written without FFmpeg."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(samples.shape[1])

@@ -9,12 +9,12 @@ import pytest
 from tests.helpers import sounds
 from tests.helpers.sounds import chord, noise, write_sound, write_wav
 from utils.errors import MediaError
-from utils.media.audio import Sound
+from utils.media.audio import Audio
 
 
-def decoded(path: Path) -> tuple[int, sounds.Sound]:
+def decoded(path: Path) -> tuple[int, sounds.Audio]:
     """The rate, and all samples (samples, channels)."""
-    with Sound(str(path)) as sound:
+    with Audio(str(path)) as sound:
         blocks = list(sound)
         assert sound.num_samples == sum(map(len, blocks))
     assert all(block.dtype == np.int16 for block in blocks)
@@ -22,13 +22,13 @@ def decoded(path: Path) -> tuple[int, sounds.Sound]:
 
 
 def reason(path: Path) -> str:
-    with pytest.raises(MediaError) as caught, Sound(str(path)) as sound:
+    with pytest.raises(MediaError) as caught, Audio(str(path)) as sound:
         list(sound)
     assert str(path) in str(caught.value)
     return caught.value.reason
 
 
-def lag(ours: sounds.Sound, expected: sounds.Sound) -> int:
+def lag(ours: sounds.Audio, expected: sounds.Audio) -> int:
     """How many samples later `ours` is than `expected`, where they are most alike."""
     size = 1 << 17
     spectra = [np.fft.rfft(samples[:, 0], size) for samples in (ours, expected)]
@@ -54,7 +54,7 @@ def test_lossless_sound_comes_as_it_was(name: str, codec: str, tmp_path: Path) -
 
 
 def test_blocks_are_of_about_a_second(tmp_path: Path) -> None:
-    with Sound(str(write_wav(tmp_path / "a.wav", noise(5.2, 8_000), 8_000))) as sound:
+    with Audio(str(write_wav(tmp_path / "a.wav", noise(5.2, 8_000), 8_000))) as sound:
         lengths = [len(block) for block in sound]
     assert all(8_000 <= length < 16_000 for length in lengths[:-1])
 
@@ -136,7 +136,7 @@ def test_channels_may_change_on_the_way(tmp_path: Path) -> None:
     ]
     path = tmp_path / "both.aac"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with Sound(str(path)) as sound:
+    with Audio(str(path)) as sound:
         channels = [block.shape[1] for block in sound]
     assert channels == sorted(channels)
     assert set(channels) == {1, 2}

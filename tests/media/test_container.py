@@ -14,13 +14,13 @@ import pytest
 from tests.helpers.clips import write_clip, write_numbered_clip
 from tests.helpers.recordings import KINDS, SOUNDS, VIDEOS, Kind, picture, remux, write_recording
 from utils.errors import MediaError
-from utils.media.audio import Sound
+from utils.media.audio import Audio
 from utils.media.container import Container
 from utils.media.decoder import Decoder
-from utils.media.options import Reading
+from utils.media.options import DecodeOptions
 from utils.media.video import Video
 
-PARTIAL = Reading(allow_partial=True)
+PARTIAL = DecodeOptions(allow_partial=True)
 NUM_FRAMES = 24
 
 
@@ -28,22 +28,22 @@ def written(folder: Path, name: str, num_frames: int = NUM_FRAMES) -> Path:
     return write_recording(folder / f"whole.{KINDS[name].suffix}", KINDS[name], num_frames)
 
 
-def num_decoded(path: Path | str, reading: Reading | None = None) -> tuple[int, str]:
+def num_decoded(path: Path | str, options: DecodeOptions | None = None) -> tuple[int, str]:
     """How many frames of its video there are, and what is said to be lost."""
-    container = Container(str(path), reading or Reading())
+    container = Container(str(path), options or DecodeOptions())
     try:
         stream = container.video()
         assert stream is not None
         decoder = Decoder(container, stream)
-        return sum(1 for _ in decoder), decoder.describe_losses()
+        return sum(1 for _ in decoder), decoder.describe_missing()
     finally:
         container.close()
 
 
-def num_samples(path: Path | str, reading: Reading | None = None) -> tuple[int, str]:
+def num_samples(path: Path | str, options: DecodeOptions | None = None) -> tuple[int, str]:
     """How many samples of sound there are, and what is said to be lost."""
-    with Sound(str(path), reading) as sound:
-        return sum(len(block) for block in sound), sound.losses
+    with Audio(str(path), options) as sound:
+        return sum(len(block) for block in sound), sound.missing
 
 
 def reason(path: Path | str, of: Callable[..., object] = num_decoded) -> str:
@@ -73,9 +73,9 @@ def test_all_frames_of_a_whole_file_come_and_nothing_is_lost(tmp_path: Path, nam
 @pytest.mark.parametrize("name", SOUNDS)
 def test_all_sound_of_a_whole_file_comes_and_nothing_is_lost(tmp_path: Path, name: str) -> None:
     seconds = NUM_FRAMES / 25 if KINDS[name].video else 2.0
-    samples, losses = num_samples(written(tmp_path, name))
+    samples, missing = num_samples(written(tmp_path, name))
     assert samples / KINDS[name].rate_hz == pytest.approx(seconds, abs=0.1)  # encoders fill their last packet
-    assert losses == ""
+    assert missing == ""
 
 
 # Damage.
@@ -86,10 +86,10 @@ def test_index_entries_beyond_the_end_say_that_a_file_is_cut_off(tmp_path: Path)
     begin = packets_of(path)[15][0]
     os.truncate(path, begin + 1)
     assert reason(path) == "truncated"
-    number, losses = num_decoded(path, PARTIAL)
+    number, missing = num_decoded(path, PARTIAL)
     assert 10 <= number <= 15
-    assert "ends before the place that it says" in losses
-    assert f"of its {NUM_FRAMES} packets are there" in losses
+    assert "ends before the place that it says" in missing
+    assert f"of its {NUM_FRAMES} packets are there" in missing
 
 
 def test_packets_that_are_missing_in_an_avi_file_are_missed(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_packets_that_are_missing_in_an_avi_file_are_missed(tmp_path: Path) -> N
     packets = packets_of(path)
     overwrite(path, packets[5][0] - 8, packets[9][0])
     assert reason(path) in ("truncated", "corrupt")
-    number, losses = num_decoded(path, PARTIAL)
+    number, missing = num_decoded(path, PARTIAL)
     assert 0 < number < NUM_FRAMES
-    assert losses
+    assert missing
 
 
 @pytest.mark.parametrize("name", ["mkv", "webm vp8", "webm vp9", "flv h264", "ts", "ts mpeg2"])
@@ -112,9 +112,9 @@ def test_a_gap_of_bytes_is_no_gap_of_frames_unnoticed(
     place, _ = packets_of(path)[8]
     overwrite(path, place - 40, place + 4000)
     assert reason(path, of) == "corrupt"
-    left, losses = of(path, PARTIAL)
+    left, missing = of(path, PARTIAL)
     assert 0 < left <= number + 960  # a packet of Opus
-    assert losses
+    assert missing
 
 
 def test_a_block_of_matroska_that_is_passed_by_is_missed_even_if_it_is_small(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_a_packet_that_cannot_be_decoded_is_missed(tmp_path: Path) -> None:
     begin, size = packets_of(path)[10]
     overwrite(path, begin, begin + size)
     assert reason(path) == "corrupt"
-    number, losses = num_decoded(path, PARTIAL)
+    number, missing = num_decoded(path, PARTIAL)
     assert NUM_FRAMES - 6 <= number < NUM_FRAMES
-    assert "cannot be decoded" in losses
+    assert "cannot be decoded" in missing
 
 
 @pytest.mark.parametrize("name", ["mp4", "mp4 fragmented", "mkv", "mov", "avi"])
@@ -160,9 +160,9 @@ def test_sound_that_was_overwritten_is_missed(tmp_path: Path, name: str, place: 
     begin = 400 + int((size - 400) * place)
     overwrite(path, begin, min(begin + size // 5, size))
     assert reason(path, num_samples) in ("corrupt", "truncated")
-    left, losses = num_samples(path, PARTIAL)
+    left, missing = num_samples(path, PARTIAL)
     assert 0 < left <= whole + 4608  # a packet of FLAC
-    assert losses
+    assert missing
 
 
 def test_a_rate_that_is_not_that_of_the_frames_is_refused(tmp_path: Path) -> None:
@@ -218,9 +218,9 @@ def test_a_picture_that_never_begins_takes_no_sound_away(tmp_path: Path) -> None
     for place in pictures:
         overwrite(path, place + 7, place + 8, b"\x7f")  # the highest byte of its time
     assert reason(path, num_samples) == "corrupt"
-    samples, losses = num_samples(path, PARTIAL)
+    samples, missing = num_samples(path, PARTIAL)
     assert samples == pytest.approx(whole, abs=2400)
-    assert "its picture begins" in losses
+    assert "its picture begins" in missing
 
 
 @pytest.mark.parametrize("num_frames", [30, 80])
@@ -231,9 +231,9 @@ def test_recordings_that_were_joined_follow_each_other(tmp_path: Path, name: str
     path.write_bytes(first + second)
     with Video(str(path), 32) as video:
         assert sum(1 for _ in video) == 50 + num_frames
-    samples, losses = num_samples(path)
+    samples, missing = num_samples(path)
     assert samples / 48000 == pytest.approx((50 + num_frames) / 25, abs=0.1)
-    assert not losses
+    assert not missing
 
 
 @pytest.mark.parametrize("start_s", [0, 3000, 90000])
@@ -257,9 +257,9 @@ def test_a_clock_that_starts_anew_ahead_leaves_no_gap(tmp_path: Path, start_s: i
 def test_copies_of_packets_are_whole(tmp_path: Path, suffix: str, since: float) -> None:
     source = write_recording(tmp_path / "source.ts", KINDS["ts"], 50)
     path = remux(source, tmp_path / f"copy.{suffix}", since=since)
-    number, losses = num_decoded(path)
+    number, missing = num_decoded(path)
     assert 50 - 25 * since - 7 <= number <= 50 - 25 * since + 1
-    assert not losses
+    assert not missing
     assert not num_samples(path)[1]
 
 
@@ -268,18 +268,18 @@ def test_a_video_may_begin_amid_frames_that_build_on_others(tmp_path: Path, code
     coding = {"g": "10", "deadline": "realtime"} if "vpx" in codec else {"preset": "12", "g": "10"}
     source = write_recording(tmp_path / "source.mkv", Kind("mkv", codec, None, coding), 40)
     path = remux(source, tmp_path / "amid.mkv", since=0.2)
-    number, losses = num_decoded(path)
+    number, missing = num_decoded(path)
     assert 20 <= number <= 35
-    assert not losses
+    assert not missing
 
 
 @pytest.mark.parametrize("place", [188 * 40, 188 * 40 + 77])
 def test_a_recording_of_a_broadcast_begins_anywhere(tmp_path: Path, place: int) -> None:
     path = written(tmp_path, "ts", 100)
     path.write_bytes(path.read_bytes()[place:])
-    number, losses = num_decoded(path)
+    number, missing = num_decoded(path)
     assert 60 < number < 100
-    assert not losses
+    assert not missing
 
 
 @pytest.mark.parametrize("place", [2048 * 3, 2048 * 3 + 77])
@@ -314,9 +314,9 @@ def test_one_stream_may_end_before_the_other(tmp_path: Path, suffix: str, num_fr
     kind = KINDS[suffix]
     path = write_recording(tmp_path / f"uneven.{suffix}", kind, num_frames, seconds)
     assert num_decoded(path) == (num_frames, "")
-    samples, losses = num_samples(path)
+    samples, missing = num_samples(path)
     assert samples / kind.rate_hz == pytest.approx(seconds, abs=0.1)
-    assert not losses
+    assert not missing
 
 
 LYRICS = b"LYRICSBEGININD00002" + b"la " * 900 + b"002719LYRICS200"
@@ -330,9 +330,9 @@ def test_what_is_put_behind_an_mp3_is_no_damage(tmp_path: Path, told: str, behin
     path = write_recording(tmp_path / "sound.mp3", KINDS["mp3"]._replace(muxing={"write_xing": told}))
     whole, _ = num_samples(path)
     path.write_bytes(path.read_bytes() + behind)
-    samples, losses = num_samples(path)
+    samples, missing = num_samples(path)
     assert abs(samples - whole) <= 1152
-    assert not losses
+    assert not missing
 
 
 @pytest.mark.parametrize("name", ["mp3", "aac", "ogg opus"])
@@ -340,9 +340,9 @@ def test_sounds_that_were_joined_are_whole(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, name)
     whole, _ = num_samples(path)
     path.write_bytes(path.read_bytes() * 2)
-    samples, losses = num_samples(path)
+    samples, missing = num_samples(path)
     assert abs(samples - 2 * whole) <= 4 * 1152
-    assert not losses
+    assert not missing
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x80000000, 0xFFFFFFFF])
@@ -468,9 +468,9 @@ def test_huge_frames_are_refused_before_memory_is_taken_for_them(
 def test_the_limit_of_pixels_is_that_of_the_user(tmp_path: Path, name: str, limit: int, fits: bool) -> None:
     path = written(tmp_path, name)
     if fits:
-        assert num_decoded(path, Reading(max_pixels=limit))[0] == NUM_FRAMES
+        assert num_decoded(path, DecodeOptions(max_pixels=limit))[0] == NUM_FRAMES
     else:
-        assert reason(path, lambda path: num_decoded(path, Reading(max_pixels=limit))) == "too_large"
+        assert reason(path, lambda path: num_decoded(path, DecodeOptions(max_pixels=limit))) == "too_large"
 
 
 def test_a_stream_of_an_unknown_codec_is_unreadable(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def test_frames_are_those_of_single_pictures_however_many_make_a_chunk(
     clip: str, fps: float | None, pictures_in_chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Video(clip, 224, fps) as video:
-        expected = [scaled(torch.from_numpy(p.data)[None], p.format)[0] for p in video.pictures()]
-    monkeypatch.setattr(frames, "CHUNK_PICTURES", pictures_in_chunk)
+        expected = [scaled(torch.from_numpy(p.data)[None], p.format)[0] for p in video.raw_frames()]
+    monkeypatch.setattr(frames, "CHUNK_FRAMES", pictures_in_chunk)
     with Video(clip, 224, fps) as video:
         given = list(scaled_frames(video, CPU))
     assert len(given) == len(expected) > 5

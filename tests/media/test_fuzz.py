@@ -22,7 +22,7 @@ import pytest
 
 from tests.helpers.recordings import FPS, KINDS, SOUNDS, VIDEOS, write_recording
 from utils.errors import MediaError
-from utils.media.audio import Sound
+from utils.media.audio import Audio
 from utils.media.video import Video
 
 SEED = os.environ.get("FUZZ_SEED", "1")
@@ -75,7 +75,7 @@ def video_seconds(path: Path) -> float:
 
 
 def sound_seconds(path: Path) -> float:
-    with Sound(str(path)) as sound:
+    with Audio(str(path)) as sound:
         return sum(len(block) for block in sound) / sound.rate_hz
 
 

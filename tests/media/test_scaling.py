@@ -47,7 +47,7 @@ def write_noise(
 def scaled_by_both(path: Path, min_side_size: int = 256) -> tuple[Frames, Frames, set[str]]:
     """All frames as scaled here, and by swscale, (T, H, W, 3); and the pixel formats that they came in."""
     with Video(str(path), min_side_size) as video:
-        pictures = list(video.pictures())
+        pictures = list(video.raw_frames())
     ours = [scaled(torch.from_numpy(picture.data)[None], picture.format)[0] for picture in pictures]
     with Video(str(path), min_side_size) as video:
         expected = np.stack(list(video))
@@ -155,7 +155,7 @@ def test_smooth_pictures_are_scaled_as_by_ffmpeg(tmp_path: Path, min_side_size: 
 
 def test_a_real_clip_is_scaled_as_by_ffmpeg(shared: Path) -> None:
     with Video(str(shared / "videos" / "v_GGSY1Qvo990.mp4"), 256) as video:
-        pictures = [picture for picture, _ in zip(video.pictures(), range(100), strict=False)]
+        pictures = [picture for picture, _ in zip(video.raw_frames(), range(100), strict=False)]
     ours = scaled(torch.from_numpy(np.stack([picture.data for picture in pictures])), pictures[0].format)
     with Video(str(shared / "videos" / "v_GGSY1Qvo990.mp4"), 256) as video:
         expected = np.stack([frame for frame, _ in zip(video, range(100), strict=False)])
@@ -167,7 +167,7 @@ def test_pictures_are_scaled_together_as_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels_per_slice: int
 ) -> None:
     with Video(str(write_noise(tmp_path / "noise.mkv", "yuv420p", 176, 144, num_frames=5)), 256) as video:
-        pictures = list(video.pictures())
+        pictures = list(video.raw_frames())
     data = torch.from_numpy(np.stack([picture.data for picture in pictures]))
     alone = torch.cat([scaled(picture[None], pictures[0].format) for picture in data])
     monkeypatch.setattr(scale, "PIXELS_PER_SLICE", pixels_per_slice)
@@ -196,7 +196,7 @@ def test_a_gpu_scales_as_the_cpu_whatever_matrix_products_may_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: str
 ) -> None:
     with Video(str(write_noise(tmp_path / "noise.nut", pixels, 640, 360)), 256) as video:
-        pictures = list(video.pictures())
+        pictures = list(video.raw_frames())
     data = torch.from_numpy(np.stack([picture.data for picture in pictures]))
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     ours = scaled(data.cuda(), pictures[0].format).cpu()

@@ -11,9 +11,9 @@ import torch
 
 from tests.helpers.clips import number_of, set_display_matrix, write_clip, write_numbered_clip
 from utils.errors import MediaError
-from utils.media.options import Reading
-from utils.media.raw_frame import SCALED, Bytes, Picture, PictureFormat, copy_planes
-from utils.media.video import Video, scaled_size, write_png
+from utils.media.options import DecodeOptions
+from utils.media.raw_frame import SCALED, Bytes, RawFormat, RawFrame, copy_planes
+from utils.media.video import Video, scale_size, write_png
 
 
 def numbers(path: Path | str, fps: float | None = None) -> list[int]:
@@ -122,14 +122,14 @@ def test_variable_frame_times_become_a_constant_rate(tmp_path: Path) -> None:
     ],
 )
 def test_the_smaller_side_is_scaled_and_the_aspect_kept(size: tuple[int, int], scaled: tuple[int, int]) -> None:
-    assert scaled_size(*size, 256) == scaled
+    assert scale_size(*size, 256) == scaled
 
 
 @pytest.mark.parametrize(("width", "height"), [(240, 320), (321, 243), (16, 16)])
 def test_frames_have_the_scaled_size(tmp_path: Path, width: int, height: int) -> None:
     path = write_numbered_clip(tmp_path / "clip.mkv", 2, width, height, codec="ffv1", pixel_format="bgr0")
     with Video(str(path), 256) as video:
-        assert [frame.shape[1::-1] for frame in video] == [scaled_size(width, height, 256)] * 2
+        assert [frame.shape[1::-1] for frame in video] == [scale_size(width, height, 256)] * 2
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_change_of_size_in_mid_stream_is_scaled_to_the_first(tmp_path: Path) -
     assert [number_of(frame) for frame in frames] == [*range(20), *range(20)]
 
 
-def number_in(picture: Picture) -> int:
+def number_in(picture: RawFrame) -> int:
     """The number that a picture carries, by its luma."""
     form = picture.format
     return number_of(picture.data[: form.width * form.height].reshape(form.height, form.width, 1))
@@ -242,7 +242,7 @@ def test_pictures_are_the_decoded_frames_at_the_same_rate(
 ) -> None:
     path = write_numbered_clip(tmp_path / name, codec=codec, pixel_format=pixel_format)
     with Video(str(path), 256, fps) as video:
-        pictures = list(video.pictures())
+        pictures = list(video.raw_frames())
         assert video.num_frames == len(pictures)
     assert [number_in(picture) for picture in pictures] == numbers(path, fps)
     assert {picture.format.pixels for picture in pictures} == {pixel_format}
@@ -253,7 +253,7 @@ def test_pictures_are_the_decoded_frames_at_the_same_rate(
 def test_a_picture_that_is_repeated_is_the_same_object(tmp_path: Path) -> None:
     path = write_numbered_clip(tmp_path / "clip.mkv", 6, times_ms=[0, 40, 80, 400, 440, 480])
     with Video(str(path), 256, 25) as video:
-        pictures = list(video.pictures())
+        pictures = list(video.raw_frames())
     assert len({id(picture) for picture in pictures}) == 6
     assert len(pictures) > 10
     assert len({number_in(picture) for picture in pictures}) == 6
@@ -269,10 +269,10 @@ def test_the_memory_of_pictures_can_be_given(tmp_path: Path, pixel_format: str) 
         return given[-1]
 
     with Video(str(path), 256) as video:
-        pictures = list(video.pictures(allocate))
+        pictures = list(video.raw_frames(allocate))
     assert [id(picture.data) for picture in pictures] == [id(memory) for memory in given]
     with Video(str(path), 256) as video:
-        for picture, again in zip(pictures, video.pictures(), strict=True):
+        for picture, again in zip(pictures, video.raw_frames(), strict=True):
             assert (picture.data == again.data).all()
 
 
@@ -283,7 +283,7 @@ def test_the_planes_of_a_picture_are_those_of_the_frame(
 ) -> None:
     path = write_numbered_clip(tmp_path / "clip.mkv", 3, width, height, codec="ffv1", pixel_format=pixel_format)
     with Video(str(path), 256) as video:
-        pictures = list(video.pictures())
+        pictures = list(video.raw_frames())
     with av.open(str(path)) as container:
         for picture, frame in zip(pictures, container.decode(video=0), strict=True):
             size = 2 if pixel_format.endswith("10le") else 1
@@ -304,7 +304,7 @@ def test_a_frame_that_is_stored_from_below_is_copied_from_above() -> None:
     frame = graph.vpull()
     assert frame.planes[0].line_size < 0
     copy = np.empty(12 * 16, np.uint8)
-    copy_planes(frame, PictureFormat("gray", 16, 12, 2, True, (), 16, 12), copy)
+    copy_planes(frame, RawFormat("gray", 16, 12, 2, True, (), 16, 12), copy)
     assert (copy.reshape(12, 16) == rows[::-1]).all()
 
 
@@ -314,7 +314,7 @@ def test_pictures_of_rare_formats_are_scaled_already(tmp_path: Path, pixel_forma
     with Video(str(path), 256) as video:
         frames = list(video)
     with Video(str(path), 256) as video:
-        pictures = list(video.pictures())
+        pictures = list(video.raw_frames())
     assert {picture.format.pixels for picture in pictures} == {SCALED}
     for picture, frame in zip(pictures, frames, strict=True):
         assert picture.data.tobytes() == frame.tobytes()
@@ -325,7 +325,7 @@ def test_pictures_of_a_change_in_mid_stream_are_to_have_the_first_ones_size(tmp_
     path = tmp_path / "both.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     with Video(str(path), 256) as video:
-        pictures = list(video.pictures())
+        pictures = list(video.raw_frames())
     assert [number_in(picture) for picture in pictures] == [*range(20), *range(20)]
     assert [picture.format.height for picture in pictures] == [240] * 20 + [360] * 20
     assert {(picture.format.scaled_width, picture.format.scaled_height) for picture in pictures} == {(341, 256)}
@@ -334,7 +334,7 @@ def test_pictures_of_a_change_in_mid_stream_are_to_have_the_first_ones_size(tmp_
 def test_pictures_that_are_to_be_too_large_are_refused(tmp_path: Path) -> None:
     path = write_numbered_clip(tmp_path / "thin.mkv", 1, 4000, 10, codec="ffv1", pixel_format="yuv420p")
     with Video(str(path), 2000) as video, pytest.raises(MediaError, match="over the limit") as caught:
-        next(video.pictures())
+        next(video.raw_frames())
     assert caught.value.reason == "bad_size"
 
 
@@ -410,7 +410,7 @@ def test_where_there_is_no_video_engine_the_cpu_decodes_and_says_so_once(
     with Video(str(large), 256) as video:
         expected = list(video)
     for _ in range(2):
-        with Video(str(large), 256, reading=Reading(video_engine=0)) as video:
+        with Video(str(large), 256, options=DecodeOptions(video_engine=0)) as video:
             assert np.array_equal(list(video), expected)
     assert caplog.text.count("the video engine of GPU 0 cannot be used") == 1
 
@@ -422,6 +422,6 @@ def test_only_large_frames_are_for_a_video_engine(
     engines = []
     monkeypatch.setattr("utils.media.video.HWAccel", lambda *arguments, **_: engines.append(arguments))
     path = write_clip(tmp_path / "clip.mp4", [np.zeros((height, 1280, 3), np.uint8)])
-    with Video(str(path), 256, reading=Reading(video_engine=2)) as video:
+    with Video(str(path), 256, options=DecodeOptions(video_engine=2)) as video:
         assert len(list(video)) == 1
     assert engines == ([("cuda", 2)] if is_asked else [])

@@ -15,7 +15,7 @@ from models.i3d import checkpoint as i3d_published
 from models.i3d.net import I3D, VARIANTS, Pool, Unit, tf32
 from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc import checkpoint as pwc_published
-from models.pwc.fused_decoder import split_dense_blocks, spread_kernel
+from models.pwc.fused_decoder import fuse_decoders, spread_kernel
 from models.pwc.net import PWCNet
 from tests.helpers import seeded
 from tests.helpers.oracles import oracle, relative_difference
@@ -178,7 +178,7 @@ def test_pyramids_computed_once_a_frame_give_the_flow_of_image_pairs(pwc: PWCNet
 def test_decoders_that_concatenate_nothing_give_the_flow_of_those_of_the_paper(
     pwc: PWCNet, clip: Tensor, flow: Tensor
 ) -> None:
-    split = split_dense_blocks(copy.deepcopy(pwc)).to(memory_format=torch.channels_last)
+    split = fuse_decoders(copy.deepcopy(pwc)).to(memory_format=torch.channels_last)
     torch.testing.assert_close(split(clip[:2], clip[1:3]), flow[:2], atol=2e-4, rtol=0)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from utils.errors import SaveError, SettingsError
-from utils.outputs.resume import Output, prepare, sort_out
+from utils.outputs.resume import Output, pending_videos, prepare
 from utils.outputs.settings import recorded
 from utils.outputs.status_log import StatusLog
 from utils.results import Row
@@ -35,7 +35,7 @@ def ready(folder: Path, settings: dict[str, object] = SETTINGS, overwrite: bool 
 
 
 def sorted_out(output: Output, videos: list[str] = VIDEOS, failed: frozenset[str] = frozenset()) -> list[str | Row]:
-    return list(sort_out(videos, stem_of, output, failed))
+    return list(pending_videos(videos, stem_of, output, failed))
 
 
 def test_an_empty_folder_has_all_left_to_do_and_a_record(tmp_path: Path) -> None:
@@ -147,5 +147,5 @@ def test_a_hundred_thousand_videos_are_sorted_out_in_seconds(tmp_path: Path) -> 
     for i in range(1, 5000):
         os.link(tmp_path / "0_rgb.npy", tmp_path / f"{i}_rgb.npy")
     start = time.monotonic()
-    assert sum(isinstance(video, Row) for video in sort_out(videos, stem_of, output, frozenset())) == 5000
+    assert sum(isinstance(video, Row) for video in pending_videos(videos, stem_of, output, frozenset())) == 5000
     assert time.monotonic() - start < 5

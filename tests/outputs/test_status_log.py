@@ -52,7 +52,7 @@ def test_a_row_is_a_line_that_says_all_but_the_report(tmp_path: Path) -> None:
         "error": None,
         "outputs": ["output/a b_rgb.npy"],
         "seconds": 2.5,
-        "losses": None,
+        "missing": None,
         "feature_type": "i3d",
     }
     assert bad == {
@@ -62,7 +62,7 @@ def test_a_row_is_a_line_that_says_all_but_the_report(tmp_path: Path) -> None:
         "error": "b.mp4: no video\nat all",
         "outputs": [],
         "seconds": 0.0,
-        "losses": None,
+        "missing": None,
         "feature_type": "i3d",
     }
 

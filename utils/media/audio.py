@@ -14,7 +14,7 @@ from utils.errors import MediaError
 from utils.media.container import BROADCAST, Container, DecodeErrors, cause
 from utils.media.decoder import Decoder, MediaReader
 from utils.media.integrity.watches import RESTART_SECONDS
-from utils.media.options import Reading
+from utils.media.options import DecodeOptions
 
 Samples = npt.NDArray[np.int16]
 """(samples, channels)."""
@@ -25,7 +25,7 @@ RATES_HZ = range(1000, 768_001)  # that a sound is believed to have
 GAPLESS = ("flac", "mp3", "wav", "w64", "aiff", "au", "caf", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape", "ogg")
 
 
-class Sound(MediaReader):
+class Audio(MediaReader):
     """The sound of a video or an audio file: 16-bit samples at its own rate, `rate_hz`, in time with the picture.
 
     Iterate over it once, inside `with`: it gives blocks of about a second, of which each has its own number of
@@ -34,10 +34,10 @@ class Sound(MediaReader):
     is heard before is left out. Raises MediaError.
     """
 
-    def __init__(self, path: str, reading: Reading | None = None) -> None:
+    def __init__(self, path: str, options: DecodeOptions | None = None) -> None:
         self.path = path
         self.num_samples = 0  # given so far
-        self._container = Container(path, reading or Reading())
+        self._container = Container(path, options or DecodeOptions())
         try:
             stream = self._container.av.streams.best("audio")
             if not isinstance(stream, av.AudioStream):

@@ -11,7 +11,7 @@ from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 
 from utils.errors import MediaError
-from utils.media.options import Reading
+from utils.media.options import DecodeOptions
 
 DecodeErrors = (av.FFmpegError, OSError, ValueError)
 
@@ -36,15 +36,15 @@ class Container:
     With `hwaccel` its pictures are decoded there; raises DecodeErrors where there is no such thing.
     """
 
-    def __init__(self, path: str, reading: Reading, hwaccel: HWAccel | None = None) -> None:
+    def __init__(self, path: str, options: DecodeOptions, hwaccel: HWAccel | None = None) -> None:
         self.path = path
-        self.reading = reading
+        self.options = options
         _check(path)
         try:
             self.av = av.open(
                 f"file:{path}",
                 mode="r",
-                options=decoding_options(reading),  # of the decoders that look into the streams
+                options=codec_options(options),  # of the decoders that look into the streams
                 container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
                 metadata_errors="replace",
                 hwaccel=hwaccel,
@@ -86,9 +86,9 @@ class Container:
         return next(streams, None)
 
 
-def decoding_options(reading: Reading) -> dict[str, str]:
+def codec_options(options: DecodeOptions) -> dict[str, str]:
     """What keeps decoders from taking memory for a huge frame. They count what they add at its sides."""
-    return {"max_pixels": str(2 * reading.max_pixels + 2**16)}
+    return {"max_pixels": str(2 * options.max_pixels + 2**16)}
 
 
 def cause(error: Exception) -> str:

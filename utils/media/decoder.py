@@ -15,7 +15,7 @@ from typing import Any, Self
 import av
 
 from utils.errors import MediaError
-from utils.media.container import BROADCAST, Container, DecodeErrors, cause, decoding_options
+from utils.media.container import BROADCAST, Container, DecodeErrors, cause, codec_options
 from utils.media.integrity.file_sizes import is_cut_off
 from utils.media.integrity.watches import LARGEST_OVERHEAD, Watch, watch_of
 
@@ -45,20 +45,20 @@ class MediaReader:
         self._container.close()
 
     @property
-    def losses(self) -> str:
+    def missing(self) -> str:
         """What could not be read, for people to read; empty where all could."""
-        return self._decoder.describe_losses()
+        return self._decoder.describe_missing()
 
 
 class Decoder:
     """The frames of one stream of a container, to be iterated over once.
 
     A file that is found to be damaged or cut off raises MediaError, at once or at its end; with `allow_partial` that
-    is noted in `losses` and what can be decoded is given.
+    is noted in `missing` and what can be decoded is given.
     """
 
     def __init__(self, container: Container, stream: av.VideoStream | av.AudioStream) -> None:
-        self.losses: Counter[str] = Counter()
+        self.missing: Counter[str] = Counter()
         self._end_seconds = 0.0
         self._container = container
         self._stream = stream
@@ -66,12 +66,12 @@ class Decoder:
             raise MediaError("unreadable", f"{container.path}: its {stream.type} is coded in a way that is not known")
         if isinstance(stream, av.VideoStream):
             self._check_size(stream)
-            stream.codec_context.options = decoding_options(container.reading)
+            stream.codec_context.options = codec_options(container.options)
             stream.thread_type = "AUTO"
         if self._is_cut_off():
             self.lose("truncated", "the file ends before the place that it says")
         if container.seconds:
-            container.reading.opened(container.seconds)
+            container.options.opened(container.seconds)
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
         container = self._container
@@ -97,15 +97,15 @@ class Decoder:
 
     def lose(self, reason: str, what: str) -> None:
         """Note that something of the stream is lost, or raise MediaError where nothing may be."""
-        if not self._container.reading.allow_partial:
+        if not self._container.options.allow_partial:
             raise MediaError(
                 reason, f"{self._container.path}: {what}; --allow_partial extracts what can be read of such a file"
             )
-        self.losses[what] += 1
+        self.missing[what] += 1
 
-    def describe_losses(self) -> str:
+    def describe_missing(self) -> str:
         """What was lost, for people to read; empty when nothing was."""
-        return "; ".join(what if number == 1 else f"{what} ({number} times)" for what, number in self.losses.items())
+        return "; ".join(what if number == 1 else f"{what} ({number} times)" for what, number in self.missing.items())
 
     def _packets(self, watch: Watch) -> Iterator["av.Packet[Any]"]:
         """The packets of the stream."""
@@ -137,7 +137,7 @@ class Decoder:
             return
         except DecodeErrors as error:
             if isinstance(error, av.ArgumentError) and self._has_no_size():
-                limit = self._container.reading.max_pixels
+                limit = self._container.options.max_pixels
                 raise MediaError(
                     "too_large",
                     f"{self._container.path}: its frames have no size, or one over {limit} pixels (--max_pixels)",
@@ -167,7 +167,7 @@ class Decoder:
         return isinstance(self._stream, av.VideoStream) and not self._stream.width
 
     def _check_size(self, stream: av.VideoStream) -> None:
-        limit = self._container.reading.max_pixels
+        limit = self._container.options.max_pixels
         if stream.width * stream.height > limit:
             raise MediaError(
                 "too_large",

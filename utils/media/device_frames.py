@@ -8,11 +8,11 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from utils.media.raw_frame import Bytes, Picture
+from utils.media.raw_frame import Bytes, RawFrame
 from utils.media.scaling import scaled
 from utils.media.video import Video
 
-CHUNK_PICTURES = 32  # that are copied to the device together,
+CHUNK_FRAMES = 32  # that are copied to the device together,
 CHUNK_BYTES = 2**24  # or as many as this holds
 CHUNKS_AHEAD = 3  # that are being copied and scaled while the next one is decoded
 
@@ -24,10 +24,10 @@ def scaled_frames(video: Video, device: torch.device) -> Iterator[Tensor]:
     scaling have a stream of their own, so that they pass by what the device computes.
     """
     memory, lane = _Memory(device), _Lane(device)
-    chunk: list[Picture] = []
+    chunk: list[RawFrame] = []
     order: list[int] = []  # of the frames given: places in the chunk
     rows = memory.rows
-    for picture in video.pictures(memory.row):
+    for picture in video.raw_frames(memory.row):
         if memory.rows is not rows:
             yield from lane.frames(rows, chunk, order)
             chunk, order, rows = [], [], memory.rows
@@ -48,7 +48,7 @@ class _Memory:
     def row(self, num_bytes: int) -> Bytes:
         """The next row of the chunk; of a new one where this one is full, or its rows are of another length."""
         if self._num_used == len(self.rows) or self.rows.shape[1] != num_bytes:
-            num_rows = max(1, min(CHUNK_PICTURES, CHUNK_BYTES // num_bytes))
+            num_rows = max(1, min(CHUNK_FRAMES, CHUNK_BYTES // num_bytes))
             self.rows = torch.empty(num_rows, num_bytes, dtype=torch.uint8, pin_memory=self._is_pinned)
             self._num_used = 0
         row: Bytes = self.rows[self._num_used].numpy()
@@ -64,7 +64,7 @@ class _Lane:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._under_way: deque[torch.cuda.Event] = deque()
 
-    def frames(self, rows: Tensor, chunk: list[Picture], order: list[int]) -> Iterator[Tensor]:
+    def frames(self, rows: Tensor, chunk: list[RawFrame], order: list[int]) -> Iterator[Tensor]:
         """The frames (3, H, W) of the pictures in a chunk, in an order. Waits where too many chunks are under way."""
         if not chunk:
             return
@@ -81,7 +81,7 @@ class _Lane:
         for place in order:
             yield frames[place]
 
-    def _scaled(self, data: Tensor, chunk: list[Picture]) -> Tensor:
+    def _scaled(self, data: Tensor, chunk: list[RawFrame]) -> Tensor:
         """The pictures (B, bytes), scaled, of which neighbours may differ in format."""
         parts, begin = [], 0
         for form, pictures in groupby(chunk, key=lambda picture: picture.format):

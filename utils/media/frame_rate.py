@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 SLACK = Fraction(11, 10)  # slots that a frame may be early or late before one is left out or repeated
 
 
-def paced(timed: Iterable[tuple[Fraction, Item]], rate: Fraction, own_rate: Fraction) -> Iterator[Item]:
+def to_constant_fps(timed: Iterable[tuple[Fraction, Item]], rate: Fraction, own_rate: Fraction) -> Iterator[Item]:
     """Items at `rate` a second, from (seconds, item) pairs in order of time that come at about `own_rate`.
 
     Output i is what is shown i / rate seconds after the first item, give or take a slot. An item that comes too

@@ -9,7 +9,7 @@ def _ignore(seconds: float) -> None:
 
 
 @dataclass(frozen=True)
-class Reading:
+class DecodeOptions:
     """What is taken for a video, and what not. Raises ValueError for a value that cannot be."""
 
     max_pixels: int = 2**26

@@ -45,7 +45,7 @@ SCALED = "rgb24"
 
 
 @dataclass(frozen=True)
-class PictureFormat:
+class RawFormat:
     """How the bytes of a picture are to be read, and what they are to become."""
 
     pixels: str
@@ -104,14 +104,14 @@ class PictureFormat:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class RawFrame:
     """A frame of a video: its planes one behind the other, row by row, without gaps."""
 
     data: Bytes
-    format: PictureFormat
+    format: RawFormat
 
 
-def copy_planes(frame: av.VideoFrame, form: PictureFormat, data: Bytes) -> None:
+def copy_planes(frame: av.VideoFrame, form: RawFormat, data: Bytes) -> None:
     """Pack the planes of a decoded frame of that format into `data`."""
     begin = 0
     for plane, shape in zip(frame.planes, form.planes, strict=True):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.media.colours import RGB, Conversion, by_tables, in_full, unscaled
-from utils.media.raw_frame import LAYOUTS, SCALED, PictureFormat
+from utils.media.raw_frame import LAYOUTS, SCALED, RawFormat
 
 PIXELS_PER_SLICE = 2**24  # as stored, of the pictures that are scaled together
 NUM_CACHED = 32  # formats; a video has one, or few
@@ -44,7 +44,7 @@ Indices = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
 
 
-def scaled(data: Tensor, form: PictureFormat) -> Tensor:
+def scaled(data: Tensor, form: RawFormat) -> Tensor:
     """The pictures of one format, uint8 (B, bytes), as displayed, RGB, uint8 (B, 3, H, W)."""
     if form.pixels == SCALED:
         return data.view(-1, form.height, form.width, 3).permute(0, 3, 1, 2).contiguous()
@@ -87,7 +87,7 @@ class Filters(NamedTuple):
 class _Scaler:
     """Makes red, green and blue, each (B, H, W), not yet clamped, of pictures (B, bytes)."""
 
-    def __init__(self, form: PictureFormat, device: torch.device) -> None:
+    def __init__(self, form: RawFormat, device: torch.device) -> None:
         self.form = form
         self.layout = LAYOUTS[form.pixels]
         self.conversion = Conversion.of(form.matrix, form.is_full_range)
@@ -143,7 +143,7 @@ class _Scaler:
 
 
 @lru_cache(NUM_CACHED)
-def _scaler(form: PictureFormat, device: torch.device) -> _Scaler:
+def _scaler(form: RawFormat, device: torch.device) -> _Scaler:
     return _Scaler(form, device)
 
 

@@ -21,10 +21,10 @@ from av.sidedata.sidedata import SideDataContainer
 from utils.errors import MediaError
 from utils.media.container import BROADCAST, MIN_GAP_SECONDS, Container, DecodeErrors, cause
 from utils.media.decoder import Decoder, MediaReader
-from utils.media.frame_rate import paced
+from utils.media.frame_rate import to_constant_fps
 from utils.media.integrity.watches import RESTART_SECONDS
-from utils.media.options import Reading
-from utils.media.raw_frame import LAYOUTS, SCALED, Bytes, Picture, PictureFormat, copy_planes
+from utils.media.options import DecodeOptions
+from utils.media.raw_frame import LAYOUTS, SCALED, Bytes, RawFormat, RawFrame, copy_planes
 
 log = logging.getLogger("video_features")
 
@@ -88,16 +88,16 @@ class Video(MediaReader):
 
     Iterate over it once, inside `with`. Frame i is what is shown i / fps seconds after the first: frames are
     repeated or left out where the video's own come slower or faster, as with `ffmpeg -r`. `fps` is `extraction_fps`,
-    or else the video's average rate. `losses` tells afterwards what could not be read. Raises MediaError.
+    or else the video's average rate. `missing` tells afterwards what could not be read. Raises MediaError.
     """
 
     def __init__(
-        self, path: str, min_side_size: int, extraction_fps: float | None = None, reading: Reading | None = None
+        self, path: str, min_side_size: int, extraction_fps: float | None = None, options: DecodeOptions | None = None
     ) -> None:
         self.path = path
         self.num_frames = 0  # given so far
         self.min_side_size = min_side_size
-        self._container = _with_video_engine(Container(path, reading or Reading()))
+        self._container = _with_video_engine(Container(path, options or DecodeOptions()))
         try:
             stream = self._container.video()
             if stream is None:
@@ -106,7 +106,7 @@ class Video(MediaReader):
             self._stream = stream
             self._display: _Display | None = None
             self._graph: av.filter.Graph | None = None
-            self._formats: dict[tuple[_Stored, _Colours], PictureFormat] = {}
+            self._formats: dict[tuple[_Stored, _Colours], RawFormat] = {}
             self._own_fps = max(stream.average_rate or Fraction(0), Fraction(0)) or _measured_fps(self._container)
             self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
             if self.fps > MAX_FPS:
@@ -120,7 +120,7 @@ class Video(MediaReader):
     def __iter__(self) -> Iterator[Frame]:
         return self._given(self._scaled)
 
-    def pictures(self, allocate: Callable[[int], Bytes] | None = None) -> Iterator[Picture]:
+    def raw_frames(self, allocate: Callable[[int], Bytes] | None = None) -> Iterator[RawFrame]:
         """Instead of the frames that iterating gives, what they are made of, for `models.i3d.scale.scaled`.
 
         One that is repeated is the same object again. `allocate` gives the memory of a picture for a number of bytes.
@@ -128,14 +128,14 @@ class Video(MediaReader):
         is not of `LAYOUTS` is scaled already.
         """
 
-        def picture(decoded: av.VideoFrame) -> Picture:
+        def picture(decoded: av.VideoFrame) -> RawFrame:
             form = self._format(decoded)
             data = allocate(form.num_bytes) if allocate else np.empty(form.num_bytes, np.uint8)
             if form.pixels == SCALED:
                 np.copyto(data.reshape(form.height, form.width, 3), self._scaled(decoded))
             else:
                 copy_planes(decoded, form, data)
-            return Picture(data, form)
+            return RawFrame(data, form)
 
         return self._given(picture)
 
@@ -143,7 +143,7 @@ class Video(MediaReader):
         """What is made of each frame at the constant rate, once of those that are repeated."""
         last: tuple[av.VideoFrame, Item] | None = None
         try:
-            for decoded in paced(self._timed(), self.fps, self._own_fps):
+            for decoded in to_constant_fps(self._timed(), self.fps, self._own_fps):
                 if last is None or decoded is not last[0]:
                     last = decoded, make(decoded)
                 self.num_frames += 1
@@ -218,7 +218,7 @@ class Video(MediaReader):
             orientation = _orientation(decoded)
             turned = any(step.startswith("transpose") for step in orientation)
             width, height = (decoded.height, decoded.width) if turned else (decoded.width, decoded.height)
-            width, height = scaled_size(width, height, self.min_side_size)
+            width, height = scale_size(width, height, self.min_side_size)
             if width * height > MAX_SCALED_PIXELS:
                 raise MediaError(
                     "bad_size",
@@ -228,17 +228,17 @@ class Video(MediaReader):
             self._display = _Display(orientation, width, height)
         return self._display
 
-    def _format(self, decoded: av.VideoFrame) -> PictureFormat:
+    def _format(self, decoded: av.VideoFrame) -> RawFormat:
         """The format of a decoded frame's picture."""
         stored = decoded.format.name, decoded.width, decoded.height
         colours = decoded.colorspace, decoded.color_range, decoded.color_trc, decoded.color_primaries
         form = self._formats.get((stored, colours))
         if form is None:
-            form = self._formats[stored, colours] = _picture_format(stored, colours, self._displayed(decoded))
+            form = self._formats[stored, colours] = _raw_format(stored, colours, self._displayed(decoded))
         return form
 
 
-def scaled_size(width: int, height: int, min_side_size: int) -> tuple[int, int]:
+def scale_size(width: int, height: int, min_side_size: int) -> tuple[int, int]:
     """Width and height with the smaller side at `min_side_size` and the aspect kept, rounded as FFmpeg's scale=-1:N."""
     if width < height:
         return min_side_size, (min_side_size * height + width // 2) // width
@@ -258,11 +258,11 @@ def write_png(frame: Frame, path: Path) -> None:
 
 def _with_video_engine(container: Container) -> Container:
     """The file, opened anew for a GPU's video engine if that is wanted, there, and its frames are large."""
-    stream, engine = container.video(), container.reading.video_engine
+    stream, engine = container.video(), container.options.video_engine
     if engine is None or stream is None or stream.width * stream.height < LARGE_PIXELS:
         return container
     try:
-        again = Container(container.path, container.reading, HWAccel("cuda", engine, allow_software_fallback=True))
+        again = Container(container.path, container.options, HWAccel("cuda", engine, allow_software_fallback=True))
     except DecodeErrors as error:
         _warn_of_engine(engine, cause(error))
         return container
@@ -278,7 +278,7 @@ def _warn_of_engine(engine: int, why: str) -> None:
 
 def _measured_fps(container: Container) -> Fraction:
     """The average rate of a video that does not tell it, as recordings of browsers do not, by counting its packets."""
-    again = Container(container.path, container.reading)
+    again = Container(container.path, container.options)
     try:
         stream = again.video()
         assert stream is not None  # whoever asks has seen it
@@ -294,15 +294,15 @@ def _measured_fps(container: Container) -> Fraction:
     return (len(times) - 1) / ((times[-1] - times[0]) * stream.time_base)
 
 
-def _picture_format(stored: _Stored, colours: _Colours, display: _Display) -> PictureFormat:
+def _raw_format(stored: _Stored, colours: _Colours, display: _Display) -> RawFormat:
     """The format of pictures of a pixel format, width and height, and of a matrix, range, transfer and primaries."""
     pixels, width, height = stored
     matrix, color_range, transfer, primaries = colours
-    already_scaled = PictureFormat(SCALED, display.width, display.height, 2, True, (), display.width, display.height)
+    already_scaled = RawFormat(SCALED, display.width, display.height, 2, True, (), display.width, display.height)
     is_known = matrix in MATRICES and color_range in RANGES and transfer in TRANSFERS and primaries in PRIMARIES
     if pixels not in LAYOUTS or not is_known or min(width, height) < LEAST_SIDE:
         return already_scaled
-    form = PictureFormat(
+    form = RawFormat(
         pixels,
         width,
         height,

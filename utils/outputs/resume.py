@@ -91,7 +91,7 @@ def probe(folder: Path) -> None:
             os.fsync(file.fileno())
 
 
-def sort_out(
+def pending_videos(
     paths: Sequence[str], stem_of: Callable[[str], str], output: Output, failed: frozenset[str] | set[str]
 ) -> Iterator[str | Row]:
     """The paths that are to be done, first those of which that is sure; a row for each that is done already.

@@ -66,7 +66,7 @@ class StatusLog:
             "error": row.error,
             "outputs": row.outputs,
             "seconds": row.seconds,
-            "losses": row.losses or None,
+            "missing": row.missing or None,
             "feature_type": self._feature_type,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -207,9 +207,9 @@ class _Pool:
         for worker in list(self.workers):
             if worker.pipe in ready or worker.process.sentinel in ready:
                 message = worker.hear()
-                rows += self._bury(worker) if message is None else self._heed(worker, message)
+                rows += self._on_exit(worker) if message is None else self._on_message(worker, message)
             elif worker.seconds_left <= 0:
-                rows += self._give_up(worker)
+                rows += self._on_timeout(worker)
         if any(row.stops_run for row in rows):
             self.wind_down("Stopping after the videos in hand")
         return rows
@@ -257,7 +257,7 @@ class _Pool:
         """
         idle = [worker for worker in self.workers if 0 in worker.free_lanes()]
         for _ in range(min(len(self.suspects) + len(self.queue) - len(idle), len(self.free_devices))):
-            idle.append(self._hire(self.free_devices.popleft()))
+            idle.append(self._start_worker(self.free_devices.popleft()))
         idle.sort(key=lambda worker: worker.state == "starting")
         alone = idle[: len(self.suspects)]
         places = [(lane, worker) for worker in self.workers if worker not in alone for lane in worker.free_lanes()]
@@ -271,7 +271,7 @@ class _Pool:
                 if worker.state == "ready" and not worker.in_hand:
                     self._dismiss(worker)
 
-    def _hire(self, device: str) -> _Worker:
+    def _start_worker(self, device: str) -> _Worker:
         worker = _Worker(self.start, device, self.num_lanes(device))
         self.workers.append(worker)
         return worker
@@ -293,11 +293,11 @@ class _Pool:
             worker.pipe.send(None)
             worker.enter("leaving", GRACE_SECONDS)
 
-    def _heed(self, worker: _Worker, message: Message) -> list[Row]:
+    def _on_message(self, worker: _Worker, message: Message) -> list[Row]:
         match message:
             case CannotStartError():
-                self._let_go(worker)
-                self._do_without(worker, message)
+                self._stop_worker(worker)
+                self._retire_device(worker, message)
             case BrokenWorkerError():
                 worker.last_words = str(message)
                 worker.enter("leaving", GRACE_SECONDS)
@@ -310,7 +310,7 @@ class _Pool:
                 task = worker.put_down(path)
                 self._note_life(worker)
                 if message.better_alone and worker.num_lanes > 1 and not task.is_suspect:
-                    self._put_back(self.suspects, [task], f"{message.what_happened()}; trying it alone")
+                    self._requeue(self.suspects, [task], f"{message.what_happened()}; trying it alone")
                     return []
                 return [message]
             case _:
@@ -322,9 +322,9 @@ class _Pool:
         self.failed_starts[worker.device] = 0
         self.last_ready[worker.device] = time.monotonic()
 
-    def _bury(self, worker: _Worker) -> list[Row]:
+    def _on_exit(self, worker: _Worker) -> list[Row]:
         """Deal with the end of a worker: with what caused it, where that is plain, or else with all that may have."""
-        self._let_go(worker)
+        self._stop_worker(worker)
         match worker.in_hand:
             case []:
                 if worker.state == "starting":
@@ -333,14 +333,14 @@ class _Pool:
                 return self._retry(task, f"the worker {worker.how_it_ended()}")
             case tasks:
                 end = f"the worker on {worker.device}, with {len(tasks)} videos in hand, {worker.how_it_ended()}"
-                self._put_back(self.suspects, tasks, f"{end}; trying each of them alone")
+                self._requeue(self.suspects, tasks, f"{end}; trying each of them alone")
         return []
 
     def _note_failed_start(self, worker: _Worker) -> None:
         self.failed_starts[worker.device] += 1
         if self._is_hopeless(worker):
             message = f"workers on {worker.device} die at start: the last {worker.how_it_ended()}"
-            self._do_without(worker, CannotStartError(message))
+            self._retire_device(worker, CannotStartError(message))
 
     def _is_hopeless(self, worker: _Worker) -> bool:
         """Whether enough workers have died at their start on a device."""
@@ -356,10 +356,10 @@ class _Pool:
         self.attempts[path] += 1
         if self.attempts[path] >= MAX_ATTEMPTS:
             return [Row(path, "failed", "crashed", f"{path}: {cause}, {MAX_ATTEMPTS} times on this video")]
-        self._put_back(self.suspects, [task], f"{path}: {cause}; trying this video once more")
+        self._requeue(self.suspects, [task], f"{path}: {cause}; trying this video once more")
         return []
 
-    def _give_up(self, worker: _Worker) -> list[Row]:
+    def _on_timeout(self, worker: _Worker) -> list[Row]:
         """End a worker that takes too long, be it for a video that does."""
         is_alone = len(worker.in_hand) == 1
         late = [task for task in worker.in_hand if task.deadline <= time.monotonic()]
@@ -367,42 +367,42 @@ class _Pool:
         worker.process.join(GRACE_SECONDS)
         rows = []
         while worker.in_hand and (message := worker.hear()) is not None:  # what it had said before
-            rows += self._heed(worker, message)
+            rows += self._on_message(worker, message)
         if worker.state == "starting":
-            self._let_go(worker)
+            self._stop_worker(worker)
             error = f"the worker on {worker.device} was not ready after {MAX_START_SECONDS:.0f} s"
-            self._do_without(worker, CannotStartError(error))
+            self._retire_device(worker, CannotStartError(error))
         elif not late:
-            rows += self._bury(worker)
+            rows += self._on_exit(worker)
         else:
-            self._let_go(worker)
+            self._stop_worker(worker)
             late = [task for task in late if task in worker.in_hand]
             if is_alone:
                 rows += [Row(task.path, "failed", "timeout", task.timeout()) for task in late]
             else:
-                self._set_back(worker, late)
+                self._requeue_others(worker, late)
         return rows
 
-    def _set_back(self, worker: _Worker, late: list[_Task]) -> None:
+    def _requeue_others(self, worker: _Worker, late: list[_Task]) -> None:
         """Have all that a worker had in hand tried again, what is late alone: another one may have kept it waiting."""
         others = [task for task in worker.in_hand if task not in late]
         cause = f"the worker on {worker.device} was ended for another video"
-        self._put_back(self.queue, others, f"{cause}; beginning anew with {len(others)} that it had in hand")
+        self._requeue(self.queue, others, f"{cause}; beginning anew with {len(others)} that it had in hand")
         for task in reversed(late):
-            self._put_back(self.suspects, [task], f"{task.timeout()}, with others in hand; trying it alone")
+            self._requeue(self.suspects, [task], f"{task.timeout()}, with others in hand; trying it alone")
 
-    def _put_back(self, queue: deque[str], tasks: list[_Task], message: str) -> None:
+    def _requeue(self, queue: deque[str], tasks: list[_Task], message: str) -> None:
         """Have videos tried again before others."""
         if tasks and not self.is_winding_down:
             log.warning("%s", message)
             queue.extendleft(task.path for task in reversed(tasks))
 
-    def _let_go(self, worker: _Worker) -> None:
+    def _stop_worker(self, worker: _Worker) -> None:
         worker.end(GRACE_SECONDS)
         self.workers.remove(worker)
         self.free_devices.append(worker.device)
 
-    def _do_without(self, worker: _Worker, error: CannotStartError) -> None:
+    def _retire_device(self, worker: _Worker, error: CannotStartError) -> None:
         """Leave the work to the other devices; raises the error where there is none."""
         self.free_devices.remove(worker.device)
         if not self.workers and not self.free_devices:

@@ -31,7 +31,7 @@ class Done(NamedTuple):
     outputs: list[str]
     seconds: float
     report: str = ""
-    losses: str = ""
+    missing: str = ""
     """What of a damaged video could not be read; empty where all could."""
 
 
@@ -144,7 +144,7 @@ def _attempt(process: Process, path: str, tell: Callable[[Message], None]) -> Ro
         )
     if done is None:
         return Row(path, "skipped")
-    return Row(path, "ok", None, None, done.outputs, done.seconds, done.report, done.losses)
+    return Row(path, "ok", None, None, done.outputs, done.seconds, done.report, done.missing)
 
 
 def _text(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from models.vggish import checkpoint as published
 from models.vggish.extract import Extractor
 from models.vggish.net import VGGish
 from tests.helpers.oracles import REPOSITORY, Array, relative_difference, shared
-from tests.helpers.sounds import Sound, chord, noise, write_sound, write_wav
+from tests.helpers.sounds import Audio, chord, noise, write_sound, write_wav
 from tests.media.test_audio import write_silent_video
 from tests.models.vggish.test_front_end import by_definition, by_later_resampy
 from utils.errors import MediaError
@@ -128,7 +128,7 @@ def test_there_is_a_row_for_every_full_patch(
 
 
 def test_a_late_sound_shifts_the_rows(untrained: Extractor, tmp_path: Path) -> None:
-    samples: Sound = noise(1.92 + 0.015, 48_000)
+    samples: Audio = noise(1.92 + 0.015, 48_000)
     late = write_sound(tmp_path / "late.mkv", samples, 48_000, "pcm_s16le", times_ms=[960], picture_ms=0)
     in_time = write_wav(tmp_path / "in time.wav", samples, 48_000)
     np.testing.assert_allclose(features_of(untrained, late)[1:], features_of(untrained, in_time), atol=1e-6)
@@ -217,10 +217,10 @@ import sys
 import torch
 from models.vggish import mel
 from models.vggish.resample import resampled
-from utils.media.audio import Sound
+from utils.media.audio import Audio
 
 torch.set_num_threads(1)
-with Sound(sys.argv[1]) as sound:
+with Audio(sys.argv[1]) as sound:
     mono = (torch.from_numpy(block).float().mean(dim=1) / 2**15 for block in sound)
     num_patches = sum(len(patches) for patches in mel.patches(resampled(mono, sound.rate_hz), batch_size=32))
 with open("/proc/self/status") as status:  # ru_maxrss would begin with the parent's
