@@ -15,10 +15,13 @@ class DecodeOptions:
     max_pixels: int = 2**26
     """Of a frame, as it is stored. What is larger is refused before memory is taken for it."""
 
+    max_loss: float = 0.02
+    """The part of a video that may be missing inside it; where it is more, the video fails."""
+
     allow_partial: bool = False
     """Whether a file that is damaged or cut off gives what can be had of it; otherwise it fails."""
 
-    opened: Callable[[float], None] = _ignore
+    on_open: Callable[[float], None] = _ignore
     """Called with the length in seconds that a file tells, if it does, when it is opened."""
 
     video_engine: int | None = None
