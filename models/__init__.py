@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from models.base import Config, Extractor
 from utils.devices import resolve
 from utils.media.options import DecodeOptions
+from utils.video_list import stem_of
 
 if TYPE_CHECKING:
     from utils.results import Features
@@ -41,12 +42,14 @@ def extractor(name: str, device: str | None = None, **options: Any) -> "Callable
     The function raises ExtractionError (`utils/errors.py`) for a video that cannot be used. This one raises ValueError
     for wrong options and devices, and CannotStartError where there are no weights.
     """
-    from models.extraction import with_weights
+    from models.extraction import frames_folder, with_weights  # NumPy and more, which --help does without
 
-    (device,) = resolve(None if device is None else [device.removeprefix("cuda:")])[:1]
+    if name not in EXTRACTORS:
+        raise ValueError(f"{name}: no such extractor; there are {', '.join(EXTRACTORS)}")
+    device = resolve(None if device is None else [device.removeprefix("cuda:")])[0]
     shared = {field.name for field in dataclasses.fields(DecodeOptions)} & options.keys()
     decode = DecodeOptions(**{option: options.pop(option) for option in shared})
     config = load_config(name)(**options)
     config.check_devices([device])
     ready = load_extractor(name)(with_weights(config)[0], device)
-    return lambda path: ready.extract(path, decode)
+    return lambda path: ready.extract(path, decode, frames_folder(config, stem_of(path)))

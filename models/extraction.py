@@ -70,11 +70,10 @@ class Extraction:
         """Return the row of a video that is done. Raises ExtractionError."""
         from torch import AcceleratorError
 
-        stem, frames_path = self.job.stem(path), self.job.config.frames_path
-        frames_folder = Path(frames_path, f"{stem}_frames") if frames_path else None
+        stem = self.job.stem(path)
         decode = dataclasses.replace(self.job.decode, on_open=on_open)
         try:
-            features = self.extractor.extract(path, decode, frames_folder)
+            features = self.extractor.extract(path, decode, frames_folder(self.job.config, stem))
         except AcceleratorError as error:  # after which a GPU does nothing more for this process
             raise BrokenWorkerError(str(error)) from error
         if self.job.output is None:
@@ -92,6 +91,11 @@ class Extraction:
             missing=features.missing,
             missing_seconds=features.missing_seconds,
         )
+
+
+def frames_folder(config: Config, stem: str) -> Path | None:
+    """Return where the scaled frames of a video are written to, if they are."""
+    return Path(config.frames_path, f"{stem}_frames") if config.frames_path else None
 
 
 def with_weights(config: Config) -> tuple[Config, dict[str, object]]:

@@ -194,10 +194,18 @@ def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any]) -> Com
     if unknown:
         parser.error(_explain(unknown, feature_type, extractors))
     try:
-        groups = [_filled(group, options) for group in (config, *COMMON)]
+        return Command(
+            feature_type,
+            _filled(config, options),
+            _filled(VideoOptions, options),
+            _filled(DeviceOptions, options),
+            _filled(OutputOptions, options),
+            _filled(DamageOptions, options),
+            _filled(MessageOptions, options),
+            parser.error,
+        )
     except ValueError as error:
         parser.error(str(error))
-    return Command(feature_type, *groups, error=parser.error)
 
 
 def _add_first_options(parser: argparse.ArgumentParser, extractors: Iterable[str]) -> None:

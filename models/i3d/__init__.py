@@ -1,5 +1,6 @@
 """I3D: its options. Imports no torch."""
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -41,6 +42,12 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
     pwc_path: str | None = option(None, "PWC-Net checkpoint, in place of the published one", metavar="PT")
     i3d_rgb_path: str | None = option(None, "I3D RGB checkpoint, in place of the published one", metavar="PT")
     i3d_flow_path: str | None = option(None, "I3D flow checkpoint, in place of the published one", metavar="PT")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        labels = self.kinetics_class_labels
+        if self.show_kinetics_pred and labels is not None and not os.path.isfile(labels):
+            raise ValueError(f"--kinetics_class_labels: no such file: {labels}")
 
     @property
     def suffixes(self) -> tuple[str, ...]:
