@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from utils.cli import option
 from utils.devices import CPU, DEFAULT_PRECISION, PRECISIONS, precision_on
 from utils.media.options import DecodeOptions
+from utils.option import option
 from utils.weights.published import WeightsFile
 
 if TYPE_CHECKING:

@@ -56,7 +56,7 @@ def run(command: cli.Command) -> int:
             command.output.overwrite,
         )
     workers = workers_on(devices, command.devices.workers_per_gpu)
-    job = Job(command.feature_type, config, command.damage.decode, stems, output, tuple(workers))
+    job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers))
     log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), ", ".join(devices))
     return _extract(job, paths, command)
 

@@ -1,7 +1,6 @@
 """The command line, parsed in two steps: --feature_type first, then that extractor's options and the common ones.
 
-An option is a field of a frozen dataclass, made by `option`; the dataclass checks the values. Imports nothing heavy, so
-that help comes at once.
+Options are fields of frozen dataclasses, which check their values. Imports nothing heavy: help comes at once.
 """
 
 import argparse
@@ -17,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from utils.devices import MAX_WORKERS_PER_GPU
 from utils.media.options import DecodeOptions
+from utils.option import option
 
 Group = TypeVar("Group")
 
@@ -31,19 +31,6 @@ examples:
 exit status: 0 all videos are done; 1 some failed; 2 a wrong option; 3 it cannot start (weights, device, output
 folder); 130 interrupted
 """
-
-
-def option(default: Any, text: str, *, changes_features: bool = False, **arguments: Any) -> Any:
-    """Return a dataclass field that is an option `--<field's name>`: its help, and more of argparse's `arguments`.
-
-    `changes_features` says that features depend on it, so that an output folder keeps to one value.
-    """
-    if isinstance(default, bool):
-        arguments["action"] = "store_true"
-    elif isinstance(default, int | float):
-        arguments["type"] = type(default)
-    metadata = {"help": text, "changes_features": changes_features, "arguments": arguments}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,28 +109,6 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DamageOptions:
-    """What to take for a video."""
-
-    title = "damaged and huge videos"
-
-    max_loss: float = option(
-        DecodeOptions.max_loss,
-        "the part of a video's length that may be missing inside it; where it is more, the video fails",
-        metavar="PART",
-    )
-    allow_partial: bool = option(False, "extract what can be read of a damaged or cut-off video, however little")
-    max_pixels: int = option(DecodeOptions.max_pixels, "pixels that a frame may have, as it is stored", metavar="N")
-
-    @property
-    def decode(self) -> DecodeOptions:
-        return DecodeOptions(max_pixels=self.max_pixels, max_loss=self.max_loss, allow_partial=self.allow_partial)
-
-    def __post_init__(self) -> None:
-        _ = self.decode  # which checks the values
-
-
-@dataclass(frozen=True, kw_only=True)
 class MessageOptions:
     """What to say, on stderr."""
 
@@ -153,7 +118,7 @@ class MessageOptions:
     quiet: bool = option(False, "show warnings and errors only, and no progress")
 
 
-COMMON = (VideoOptions, DeviceOptions, OutputOptions, DamageOptions, MessageOptions)
+COMMON = (VideoOptions, DeviceOptions, OutputOptions, DecodeOptions, MessageOptions)
 
 
 @dataclass(frozen=True)
@@ -165,7 +130,7 @@ class Command:
     videos: VideoOptions
     devices: DeviceOptions
     output: OutputOptions
-    damage: DamageOptions
+    decode: DecodeOptions
     messages: MessageOptions
     error: Callable[[str], NoReturn]
     """Ends the program with a message, as for a wrong option."""
@@ -200,7 +165,7 @@ def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any]) -> Com
             _filled(VideoOptions, options),
             _filled(DeviceOptions, options),
             _filled(OutputOptions, options),
-            _filled(DamageOptions, options),
+            _filled(DecodeOptions, options),
             _filled(MessageOptions, options),
             parser.error,
         )
@@ -232,7 +197,8 @@ def _add_groups(parser: argparse.ArgumentParser, groups: Iterable[Any]) -> None:
 
 def _filled(group: type[Group], options: argparse.Namespace) -> Group:
     """Return a group of options with the values of the command line. Raises ValueError."""
-    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(group)}  # type: ignore[arg-type]
+    fields = [field for field in dataclasses.fields(group) if field.metadata]  # type: ignore[arg-type]
+    values = {field.name: getattr(options, field.name) for field in fields}
     return group(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
@@ -281,7 +247,7 @@ def _explain(unknown: Sequence[str], feature_type: str, extractors: Mapping[str,
 
 
 def _names(group: Any) -> list[str]:
-    return [f"--{field.name}" for field in dataclasses.fields(group)]
+    return [f"--{field.name}" for field in dataclasses.fields(group) if field.metadata]
 
 
 class _Parser(argparse.ArgumentParser):

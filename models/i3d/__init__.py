@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from models.base import FrameOptions, PrecisionOptions, StackOptions, WantedWeights, WeightsOptions
 from models.i3d import checkpoint
 from models.pwc.checkpoint import PWC
-from utils.cli import option
+from utils.option import option
 from utils.video_list import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from models.base import PrecisionOptions, WantedWeights, WeightsOptions
 from models.vggish import checkpoint
-from utils.cli import option
+from utils.option import option
 from utils.video_list import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
 

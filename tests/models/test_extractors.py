@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from models.base import FrameOptions, PrecisionOptions, StackOptions, WeightsOptions
-from utils.cli import option
+from utils.option import option
 from utils.video_list import VIDEO_SUFFIXES
 
 
