@@ -17,7 +17,7 @@ from utils.option import option
 from utils.weights.published import WeightsFile
 
 if TYPE_CHECKING:
-    from utils.results import Arrays, Features
+    from utils.results import Features
 
 WantedWeights = Mapping[str, tuple[WeightsFile, str | None]]
 """By the option that overrides its place, each file of weights and the path that is given for it, if any."""
@@ -56,8 +56,8 @@ class Config(Protocol):
     def check_devices(self, devices: Sequence[str]) -> None:
         """Raise ValueError where a device cannot do what the options ask for."""
 
-    def describe_saved(self, path: str, arrays: "Arrays") -> str:
-        """Return what there is to print of a video whose features are already saved."""
+    def describe_saved(self, path: str, outputs: Sequence[str]) -> str:
+        """Return what there is to print of a video whose features lie in `outputs`, in the order of `suffixes`."""
 
 
 class Extractor(Protocol):
@@ -92,7 +92,7 @@ class Options:
     def check_devices(self, devices: Sequence[str]) -> None:
         """Raise ValueError where a device cannot do what the options ask for."""
 
-    def describe_saved(self, path: str, arrays: "Arrays") -> str:
+    def describe_saved(self, path: str, outputs: Sequence[str]) -> str:
         return ""
 
 

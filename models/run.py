@@ -13,7 +13,7 @@ from models.extraction import UNTRAINED, Job, with_weights
 from utils import cli
 from utils.devices import resolve, workers_on
 from utils.errors import CannotStartError, SaveError
-from utils.outputs import atomic, resume, writers
+from utils.outputs import atomic, resume
 from utils.outputs.status_log import StatusLog, failed_before
 from utils.progress import Progress, start_log
 from utils.results import Row
@@ -106,8 +106,7 @@ def _pending(job: Job, paths: list[str], skip_failed: bool, note: Callable[[Row]
 
     def note_done(row: Row) -> None:
         if row.status == "skipped" and row.outputs:
-            report = job.config.describe_saved(row.path, writers.load(row.outputs))
-            row = dataclasses.replace(row, report=report)
+            row = dataclasses.replace(row, report=job.config.describe_saved(row.path, row.outputs))
         note(row)
 
     failed = failed_before(job.output.folder, job.feature_type) if skip_failed else set()

@@ -1,17 +1,15 @@
 """I3D: its options. Imports no torch."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from models.base import FrameOptions, PrecisionOptions, StackOptions, WantedWeights, WeightsOptions
 from models.i3d import checkpoint
 from models.pwc.checkpoint import PWC
 from utils.option import option
 from utils.video_list import VIDEO_SUFFIXES
-
-if TYPE_CHECKING:
-    from utils.results import Arrays
 
 STREAMS = ("rgb", "flow")
 CROP_SIZE = 224  # pixels; what I3D sees of a frame
@@ -62,9 +60,9 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
             wanted["i3d_rgb_path"] = (checkpoint.RGB, self.i3d_rgb_path)
         return wanted
 
-    def describe_saved(self, path: str, arrays: "Arrays") -> str:
+    def describe_saved(self, path: str, outputs: Sequence[str]) -> str:
         if not self.show_kinetics_pred:
             return ""
         from models.i3d.predictions import describe_saved  # which imports torch
 
-        return describe_saved(self, path, arrays)
+        return describe_saved(self, path, outputs)
