@@ -27,8 +27,7 @@ def test_lock_files_have_hashes_name_no_registry_and_agree_with_what_is_written_
         assert {re.split("[<>=]", package)[0] for package in needed} <= dict(pins(name)).keys()
         blocks = re.split(r"\n(?=[\w.-]+==)", (REPOSITORY / name).read_text())[1:]
         assert all("--hash=sha256:" in block and "://" not in block for block in blocks)
-    assert pins(PROGRAM) <= pins(DEV)
-    assert not dict(pins(PROGRAM)).keys() & {"mypy", "pytest", "ruff", "resampy", "tensorflow-cpu"}
+    assert pins(PROGRAM) <= pins(DEV) and "pytest" not in dict(pins(PROGRAM))  # noqa: PT018
 
 
 def make(folder: Path, target: str) -> list[str]:
