@@ -5,10 +5,9 @@ import contextlib
 import dataclasses
 import logging
 import os
-import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,14 +16,14 @@ from models.extraction import Job
 from utils.cli import make_parser
 from utils.devices import CPU, DeviceError, num_lanes, precision_on, resolve
 from utils.media.options import DecodeOptions
-from utils.video_list import distinct, expanded, read_list, unique_stems
+from utils.video_list import distinct, expand, read_list, unique_stems
 
 if TYPE_CHECKING:
+    from utils.outputs.resume import Output
     from utils.outputs.settings import Settings
     from utils.results import Row
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_CANNOT_START, EXIT_INTERRUPTED = 0, 1, 3, 130  # and 2 for a wrong option
-LONGEST_COMMAND = 2000  # characters that are shown
 UNTRAINED = "WARNING: --weights random: the networks are UNTRAINED, and these features mean NOTHING"
 
 log = logging.getLogger("video_features")
@@ -51,7 +50,6 @@ def _main(arguments: Sequence[str] | None) -> int:
     _prepare_streams()
     parser = make_parser({name: models.load(name) for name in models.EXTRACTORS})
     options = parser.parse_args(arguments)
-    options.arguments = sys.argv[1:] if arguments is None else arguments
     package = models.load(options.feature_type)
     try:
         values = vars(options)
@@ -109,7 +107,7 @@ def run(job: Job, paths: list[str], devices: list[str], options: argparse.Namesp
     if status != EXIT_CANNOT_START or progress.num_done:
         log.info("%s%s", "Interrupted: " if status == EXIT_INTERRUPTED else "", progress.summary())
     if progress.counts["failed"]:
-        log.info("%s", _how_to_retry(job, options))
+        log.info("To try the failed videos again, run the same command again")
     if job.config.weights == "random":
         log.warning(UNTRAINED)
     return status or (EXIT_SOME_FAILED if progress.counts["failed"] or progress.num_done < len(paths) else EXIT_OK)
@@ -149,7 +147,21 @@ def with_output(
     stems = map(job.stem, paths)
     output = resume.prepare(folder, job.feature_type, job.config.suffixes, settings, stems, options.overwrite)
     failed = failed_before(folder, job.feature_type) if options.skip_failed else set()
-    return dataclasses.replace(job, output=output), resume.pending_videos(paths, job.stem, output, failed)
+    return dataclasses.replace(job, output=output), _with_rows(paths, job.stem, output, failed)
+
+
+def _with_rows(
+    paths: list[str], stem_of: Callable[[str], str], output: "Output", failed: set[str]
+) -> "Iterator[str | Row]":
+    """The pending videos, and the rows of the others as they are reported."""
+    from utils.outputs.resume import pending_videos
+
+    rows: list[Row] = []
+    for path in pending_videos(paths, stem_of, output, failed, rows.append):
+        yield from rows
+        rows.clear()
+        if path is not None:
+            yield path
 
 
 def _logged(rows: Iterator["Row"], job: Job) -> Iterator["Row"]:
@@ -181,27 +193,9 @@ def _cleaned_up(job: Job) -> Iterator[None]:
                 sweep(top / folder)
 
 
-def _how_to_retry(job: Job, options: argparse.Namespace) -> str:
-    """The command that tries the failed videos again; what is done it skips."""
-    if job.output is None:
-        return "To try the failed videos again, name them in --video_paths"
-    again = [argument for argument in options.arguments if argument not in ("--overwrite", "--skip_failed")]
-    command = " ".join(map(_quoted, [sys.executable, os.path.relpath(__file__), *again]))
-    return "To try the failed videos again: " + (command if len(command) <= LONGEST_COMMAND else "the same command")
-
-
-def _quoted(argument: str) -> str:
-    """As shells read it; what cannot be printed, as bash reads it."""
-    if argument.isprintable():
-        return shlex.quote(argument)
-    is_plain = [c.isascii() and c.isprintable() and c not in "\\'" for c in argument]
-    codes = ["".join(f"\\x{byte:02x}" for byte in os.fsencode(c)) for c in argument]
-    return "$'" + "".join(c if plain else code for c, plain, code in zip(argument, is_plain, codes, strict=True)) + "'"
-
-
 def _paths(options: argparse.Namespace, suffixes: Set[str]) -> list[str]:
     """The videos that the command line names, each once."""
-    return distinct(expanded(options.video_paths or _listed(options.file_with_video_paths), suffixes))
+    return distinct(expand(options.video_paths or _listed(options.file_with_video_paths), suffixes))
 
 
 def _listed(path: str) -> list[str]:

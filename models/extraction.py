@@ -57,18 +57,14 @@ class Work:
     job: Job
     extractor: Any
 
-    def __call__(self, path: str, opened: Callable[[float], None]) -> "Done | None":
-        """Raises what the video fails with; gives None where another program has done it meanwhile."""
+    def __call__(self, path: str, opened: Callable[[float], None]) -> "Done":
+        """Raises what the video fails with."""
         from torch import AcceleratorError
 
         from utils.errors import BrokenWorkerError
 
-        stem, output = self.job.stem(path), self.job.output
-        if output is not None and output.is_done(stem):
-            output.check_owner(path, stem)
-            return None
         try:
-            return self._extract(path, stem, opened)
+            return self._extract(path, self.job.stem(path), opened)
         except AcceleratorError as error:  # after which a GPU does nothing more for this process
             raise BrokenWorkerError(str(error)) from error
 
@@ -80,7 +76,7 @@ class Work:
         decode_options = dataclasses.replace(self.job.decode_options, opened=opened)
         features = self.extractor.extract(path, frames_folder, decode_options)
         if self.job.output is None:
-            report = "\n".join(filter(None, [sinks.text_of(path, features), features.report]))
+            report = "\n".join(filter(None, [sinks.describe(path, features), features.report]))
             return Done([], features.seconds, report, features.missing)
         outputs = sinks.save_numpy(features, self.job.output.folder, stem)
         return Done(

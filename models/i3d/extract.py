@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,10 +25,10 @@ from utils.media.device_frames import scaled_frames
 from utils.media.options import DecodeOptions
 from utils.media.video import Frame, Video, write_png
 from utils.memory import items_that_fit, retry_with_half_batch
-from utils.outputs.atomic import whole_folder
+from utils.outputs.atomic import saving
 from utils.results import Features
 from utils.stacks import Stack, stacks
-from utils.weights import checkpoint
+from utils.weights.checkpoint import load_weights, randomize_weights
 
 REFERENCE_PIXELS = 256 * 341  # of a frame; of larger ones, fewer make a batch
 CPU_BATCH = 4  # frames; more are no faster, and take more memory
@@ -67,8 +66,8 @@ class Extractor:
     def extract(self, path: str, frames_folder: Path | None = None, options: DecodeOptions | None = None) -> Features:
         """The features of a video, float32 (N, 1024) a stream.
 
-        Its frames, scaled, are also written to `frames_folder`, if given, which appears when all are there. Raises
-        MediaError, SaveError and OutOfMemoryError.
+        Its frames, scaled, are also written to `frames_folder`, if given. Raises MediaError, SaveError and
+        OutOfMemoryError.
         """
         return retry_with_half_batch(partial(self._extract, path, frames_folder, options), self.batch_size)
 
@@ -84,9 +83,10 @@ class Extractor:
         with (
             device_context(str(self.device)),
             Video(path, config.min_side_size, config.extraction_fps, options) as video,
-            whole_folder(frames_folder) if frames_folder else nullcontext() as folder,
         ):
-            every = stacks(self._frames(video, folder), config.stack_size + 1, config.step_size, config.tail == "cycle")
+            every = stacks(
+                self._frames(video, frames_folder), config.stack_size + 1, config.step_size, config.tail == "cycle"
+            )
             flows = None
             while group := list(islice(every, max(1, batch_size // config.stack_size))):
                 if "rgb" in rows:
@@ -168,9 +168,9 @@ class Extractor:
     ) -> Network:
         """The network with its weights, rebuilt for inference, on the device."""
         if path is None:
-            checkpoint.randomize(network, seed=0)
+            randomize_weights(network, seed=0)
         else:
-            checkpoint.load(network, Path(path), our_key)
+            load_weights(network, Path(path), our_key)
         return rebuilt(network.eval()).to(self.device, dtype_of(self.precision, supports_fp16))
 
     @torch.inference_mode()
@@ -191,6 +191,11 @@ class Extractor:
 
 def _kept(video: Iterable[Frame], folder: Path) -> Iterator[Frame]:
     """The frames of a video, each written to `folder` when it comes, as 000001.png and on."""
+    with saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.png"):
+            old.unlink()
     for number, frame in enumerate(video, start=1):
-        write_png(frame, folder / f"{number:06d}.png")
+        with saving(folder):
+            write_png(frame, folder / f"{number:06d}.png")
         yield frame

@@ -121,7 +121,7 @@ def test_weights_that_cannot_be_loaded_stop_the_program_before_any_work(
 def test_an_output_folder_that_cannot_be_made_stops_the_program(clip: Path, checkpoints: dict[str, str]) -> None:
     answer = i3d(checkpoints, "--video_paths", clip, "--on_extraction", "save_numpy", "--output_path", clip / "below")
     assert answer.returncode == 3
-    assert f"{clip}/below: cannot be written: Not a directory" in answer.stderr
+    assert f"{clip}/below: this folder cannot be made: Not a directory" in answer.stderr
 
 
 def group_exists(group: int) -> bool:

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.server
-import json
 import pickle
 import threading
 from collections.abc import Callable, Iterator
@@ -18,8 +17,8 @@ from models.pwc import checkpoint as pwc_published
 from models.pwc.net import PWCNet
 from tests.helpers import seeded
 from utils.errors import UnreachableError, WeightsError
-from utils.weights import checkpoint
 from utils.weights import download as weights
+from utils.weights.checkpoint import load_weights, randomize_weights
 from utils.weights.download import WeightsFile
 
 CONTENT = bytes(range(256)) * 5000
@@ -36,7 +35,7 @@ def test_pwc_net_loads_in_both_spellings_and_file_formats(tmp_path: Path, spelli
     renamed = {key.replace("module", spelling): entry for key, entry in state.items()}
     torch.save(renamed, path, _use_new_zipfile_serialization=is_zip)
     network = PWCNet()
-    checkpoint.load(network, path, pwc_published.our_key)
+    load_weights(network, path, pwc_published.our_key)
     ours = network.state_dict()
     assert torch.equal(ours["levels.1.2.0.weight"], state["moduleExtractor.moduleTwo.4.weight"])
     assert torch.equal(ours["decoders.3.dense.4.0.bias"], state["moduleThr.moduleFiv.0.bias"])
@@ -48,7 +47,7 @@ def test_pwc_net_loads_in_both_spellings_and_file_formats(tmp_path: Path, spelli
 def test_i3d_loads(checkpoints: dict[str, str], stream: str, channels: int) -> None:
     state = seeded.state_dict(f"i3d_{stream}")
     network = I3D(channels, VARIANTS["ancestor"])
-    checkpoint.load(network, Path(checkpoints[f"i3d_{stream}_path"]), i3d_published.our_key)
+    load_weights(network, Path(checkpoints[f"i3d_{stream}_path"]), i3d_published.our_key)
     ours = network.state_dict()
     assert torch.equal(ours["stem.conv.weight"], state["conv3d_1a_7x7.conv3d.weight"])
     assert torch.equal(ours["mixed_4e.space_2.norm.running_var"], state["mixed_4e.branch_2.1.batch3d.running_var"])
@@ -77,13 +76,13 @@ def test_weights_of_something_else_are_refused(
     path = tmp_path / "other.pt"
     torch.save(spoil(dict(seeded.state_dict("pwc"))), path)
     with pytest.raises(WeightsError, match=message) as caught:
-        checkpoint.load(PWCNet(), path, pwc_published.our_key)
+        load_weights(PWCNet(), path, pwc_published.our_key)
     assert str(path) in str(caught.value)
 
 
 def test_i3d_weights_are_not_taken_for_pwc_net(checkpoints: dict[str, str]) -> None:
     with pytest.raises(WeightsError, match="not weights of PWCNet"):
-        checkpoint.load(PWCNet(), Path(checkpoints["i3d_rgb_path"]), pwc_published.our_key)
+        load_weights(PWCNet(), Path(checkpoints["i3d_rgb_path"]), pwc_published.our_key)
 
 
 class _Trap:
@@ -97,26 +96,38 @@ class _Trap:
 
 
 def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
-    (tmp_path / "trap.pt").write_bytes(pickle.dumps(_Trap(tmp_path / "sprung")))
+    (tmp_path / "trap.pt").write_bytes(pickle.dumps(_Trap(tmp_path / "sprung"), protocol=2))
     torch.save({"weight": _Trap(tmp_path / "sprung")}, tmp_path / "zipped trap.pt")
-    for name in ("trap.pt", "zipped trap.pt"):
-        with pytest.raises(WeightsError, match="not a checkpoint that can be read"):
-            checkpoint.load(PWCNet(), tmp_path / name, pwc_published.our_key)
+    for name, message in [("trap.pt", "cut off or damaged"), ("zipped trap.pt", "not a plain state dict of tensors")]:
+        with pytest.raises(WeightsError, match=message):
+            load_weights(PWCNet(), tmp_path / name, pwc_published.our_key)
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("length", [0, 10, 1000, 100_000, -1])
-def test_a_checkpoint_that_is_cut_off_is_told(tmp_path: Path, checkpoints: dict[str, str], length: int) -> None:
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("length", [10, 1000, 100_000, -1])
+def test_a_checkpoint_that_is_cut_off_is_told_in_a_line(tmp_path: Path, is_zip: bool, length: int) -> None:
     path = tmp_path / "cut.pt"
-    path.write_bytes(Path(checkpoints["pwc_path"]).read_bytes()[:length])
-    with pytest.raises(WeightsError, match=r"cut\.pt"):
-        checkpoint.load(PWCNet(), path, pwc_published.our_key)
+    torch.save(seeded.state_dict("pwc"), path, _use_new_zipfile_serialization=is_zip)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(WeightsError) as caught:
+        load_weights(PWCNet(), path, pwc_published.our_key)
+    assert str(caught.value) == f"{path}: a checkpoint that is cut off or damaged"
+
+
+@pytest.mark.parametrize("content", [b"", b"i am a text\n" * 100, b"<html></html>"])
+def test_what_is_no_checkpoint_is_told_in_a_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mine.pt"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(PWCNet(), path, pwc_published.our_key)
+    assert str(caught.value) == f"{path}: not a PyTorch checkpoint"
 
 
 def test_random_weights_are_the_same_every_time_and_keep_the_spread_of_activations() -> None:
     first, second = PWCNet(), PWCNet()
-    checkpoint.randomize(first, seed=0)
-    checkpoint.randomize(second, seed=0)
+    randomize_weights(first, seed=0)
+    randomize_weights(second, seed=0)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     features = first.pyramid(torch.rand(1, 3, 256, 256) * 255)[4]
     assert 0.01 < float(features.std()) < 10
@@ -309,10 +320,8 @@ def test_a_verified_file_is_hashed_once_but_again_when_it_changes(
     file: WeightsFile, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     obtain(file)
-    remembered = json.loads(file.path.with_name("weights.pt.verified").read_text())
-    assert remembered["hash"] == file.git_blob
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "_digest", lambda *_: pytest.fail("hashed again"))
+        patch.setattr(weights, "_hash", lambda *_: pytest.fail("hashed again"))
         obtain(file)
     file.path.write_bytes(CONTENT[:-1] + b"!")
     with pytest.raises(WeightsError, match="hash is wrong"):
