@@ -1,16 +1,13 @@
 """Lists of videos as people write them, folders and globs, and names for outputs that do not collide."""
 
-import hashlib
 import itertools
 import os
 import random
 import re
 import threading
 import time
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -49,17 +46,12 @@ def test_a_list_is_read_as_people_write_it(tmp_path: Path, content: bytes) -> No
 
 @pytest.mark.parametrize("line", ["'a.mp4", "a.mp4'", "'a.mp4\"", "it's", '"', "a #1.mp4", "a~.mp4", "~no such user/a"])
 def test_only_quotes_comments_and_homes_are_not_names(tmp_path: Path, line: str) -> None:
-    assert listed(tmp_path, line.encode()) == [line]
+    assert listed(tmp_path, f"{line}\n' a.mp4 '\n'#1.mp4'\n".encode()) == [line, " a.mp4 ", "#1.mp4"]
 
 
-def test_blanks_and_number_signs_in_quotes_belong_to_the_name(tmp_path: Path) -> None:
-    assert listed(tmp_path, b"' a.mp4 '\n'#1.mp4'\n") == [" a.mp4 ", "#1.mp4"]
-
-
-@pytest.mark.parametrize("line", ["~/a b.mp4", "'~/a b.mp4'"])
-def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert listed(tmp_path, line.encode()) == ["/home/somebody/a b.mp4"]
+    assert listed(tmp_path, b"~/a b.mp4\n'~/a b.mp4'") == ["/home/somebody/a b.mp4"] * 2
 
 
 @pytest.mark.parametrize("name", ["'a.mp4'", '"a.mp4"', "#a.mp4", "~"])
@@ -71,13 +63,7 @@ def test_what_exists_as_it_is_written_is_a_name(tmp_path: Path, monkeypatch: pyt
 
 
 def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
-    assert [os.fsencode(name) for name in listed(tmp_path, b"\xff.mp4\n\xe9t\xe9.mp4\n")] == [
-        b"\xff.mp4",
-        b"\xe9t\xe9.mp4",
-    ]
-
-
-def test_names_from_windows_that_are_no_text_survive(tmp_path: Path) -> None:
+    assert [os.fsencode(name) for name in listed(tmp_path, b"\xff.mp4\n\xe9.mp4\n")] == [b"\xff.mp4", b"\xe9.mp4"]
     assert listed(tmp_path, b"\xff\xfe\x00\xd8.\0a\0v\0i\0") == ["\ud800.avi"]
 
 
@@ -108,13 +94,10 @@ def test_a_list_of_nothing_is_an_error(tmp_path: Path, content: bytes) -> None:
 def test_a_video_in_place_of_a_list_is_an_error(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ValueError, match="no text"):
         listed(tmp_path, content)
-
-
-def test_a_large_video_in_place_of_a_list_is_not_read_to_its_end(tmp_path: Path) -> None:
-    with open(tmp_path / "list.txt", "wb") as file:
-        file.truncate(1 << 40)
-    with pytest.raises(ValueError, match="no text"):
-        read_list(str(tmp_path / "list.txt"))
+    os.truncate(tmp_path / "list.txt", 1 << 40)  # which is not read to its end
+    if content[0] == 0:
+        with pytest.raises(ValueError, match="no text"):
+            read_list(str(tmp_path / "list.txt"))
 
 
 # Folders and globs
@@ -278,20 +261,11 @@ def test_outputs_are_called_after_the_video(path: str, stem: str) -> None:
     assert stems_of([path]) == {path: stem}
 
 
-def test_only_namesakes_keep_their_folders() -> None:
-    paths = ["/v/a/x.mp4", "/v/b/x.mp4", "/v/b/x.mkv", "/v/y.mp4", "/w/z.mp4", "/w/z.webm"]
-    assert unique_stems(paths) == {
-        "/v/a/x.mp4": "a/x",
-        "/v/b/x.mp4": "b/x.mp4",
-        "/v/b/x.mkv": "b/x.mkv",
-        "/w/z.mp4": "z.mp4",
-        "/w/z.webm": "z.webm",
-    }
-
-
 @pytest.mark.parametrize(
     ("paths", "stems"),
     [
+        (["/v/a/x.mp4", "/v/b/x.mp4", "/v/b/x.mkv", "/v/y.mp4"], ["a/x", "b/x.mp4", "b/x.mkv", "y"]),
+        (["/w/z.mp4", "/w/z.webm"], ["z.mp4", "z.webm"]),
         (["/x.mp4", "/a/x.mp4"], ["x", "a/x"]),
         (["/v/ab/x.mp4", "/v/ac/x.mp4"], ["ab/x", "ac/x"]),
         (["/v/a/x.mp4", "/v/a b/x.mp4", "/v/a/c/x.mp4"], ["a/x", "a b/x", "a/c/x"]),
@@ -299,33 +273,8 @@ def test_only_namesakes_keep_their_folders() -> None:
         (["/v/a/...mp4", "/v/b/...mp4"], ["a/...mp4", "b/...mp4"]),
     ],
 )
-def test_namesakes_keep_what_is_below_their_common_parent(paths: list[str], stems: list[str]) -> None:
+def test_only_namesakes_keep_what_is_below_their_common_parent(paths: list[str], stems: list[str]) -> None:
     assert list(stems_of(paths).values()) == stems
-
-
-def test_the_outputs_of_namesakes_stay_below_the_output_folder() -> None:
-    stems = unique_stems(["/v/a/x.mp4", "../x.mp4", "x.mp4", "/x.mp4"])
-    assert len(set(stems.values())) == 4
-    for stem in stems.values():
-        assert ".." not in Path(stem).parts
-        assert not Path(stem).is_absolute()
-
-
-@pytest.mark.parametrize(
-    "paths",
-    [
-        ["/v/x.mp4", "/v/x.mkv", "/w/x.mp4.mp4"],
-        ["/v/a/x.mp4", "/v/a/x.mkv", "/v/a/x.mp4.mp4", "/v/b/x.mp4", "/v/b/x.mp4.mp4"],
-        ["/v/x.mp4", "/v/x.mkv", "/v/x.mp4.mp4", "/v/x.mp4.mkv", "/v/x.mp4.mp4.mp4"],
-    ],
-)
-def test_a_namesake_is_not_called_like_a_video_of_another_name(paths: list[str]) -> None:
-    stems = stems_of(paths)
-    assert len(set(stems.values())) == len(paths)
-    for path, stem in stems.items():
-        assert os.path.basename(stem).startswith(os.path.basename(path).removesuffix(".mp4")), "it says whose it is"
-        assert os.path.dirname(stem) in ("", os.path.basename(os.path.dirname(path))), "and where that is"
-    assert {os.path.dirname(stem) for stem in stems.values()} == ({"a", "b"} if "/v/a/x.mp4" in paths else {""})
 
 
 LONG = ["é" * 110, "😀" * 55, *("y" * length for length in (215, 216, 230, 250)), "\udcff" * 240]
@@ -364,23 +313,6 @@ def test_a_stem_that_is_too_long_is_cut_between_two_characters(tmp_path: Path, n
     assert os.listdir(tmp_path) == [f"{stem}_vggish.npy"]
 
 
-def test_long_names_that_differ_at_their_ends_and_long_namesakes_are_told_apart() -> None:
-    paths = [f"/v/{folder}/{'y' * 240}{end}.mp4" for folder in "ab" for end in "123"]
-    stems = stems_of(paths)
-    assert len(set(stems.values())) == 6
-    assert {os.path.dirname(stem) for stem in stems.values()} == {"a", "b"}
-
-
-def test_digests_that_begin_alike_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    def weak(data: bytes) -> SimpleNamespace:
-        return SimpleNamespace(hexdigest=lambda: f"{0:010d}{zlib.crc32(data):08x}")
-
-    monkeypatch.setattr(hashlib, "sha256", weak)
-    stems = stems_of([f"/v/{'y' * 240}{i}.mp4" for i in range(100)])
-    assert len(set(stems.values())) == 100
-    assert {len(stem) for stem in stems.values()} == {MOST_STEM_BYTES}
-
-
 def test_many_videos_are_listed_and_named_in_seconds(tmp_path: Path) -> None:
     lines = "".join(f"/data/videos/class_{i % 999:03d}/video_{i:07d}.mp4\n" for i in range(200_000))
     (tmp_path / "list.txt").write_text(lines)
@@ -391,10 +323,8 @@ def test_many_videos_are_listed_and_named_in_seconds(tmp_path: Path) -> None:
     assert "\n".join(paths) + "\n" == lines
 
 
-@pytest.mark.parametrize("form", ["/d/{:07d}/video.mp4", "/d/video.{:07d}"])
-def test_many_namesakes_are_named_in_seconds(form: str) -> None:
-    paths = [form.format(i) for i in range(50_000)]
+def test_many_namesakes_are_named_in_seconds() -> None:
     start = time.process_time()
-    stems = unique_stems(paths)
+    stems = unique_stems([f"/d/{i:07d}/video.mp4" for i in range(50_000)])
     assert time.process_time() - start < 3
-    assert list(stems.values()) == [path.removeprefix("/d/").removesuffix(".mp4") for path in paths]
+    assert list(stems.values()) == [f"{i:07d}/video" for i in range(50_000)]

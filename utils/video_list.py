@@ -86,12 +86,11 @@ def explain_missing(path: str) -> str | None:
     return "the pattern matched nothing" if _GLOB.search(path) else None
 
 
-def _find_media(path: str, suffixes: Set[str]) -> Sequence[str]:
+def _find_media(path: str, suffixes: Set[str]) -> list[str]:
     if _GLOB.search(path) and not os.path.lexists(path):
         return _match(path, suffixes)
-    if _is_media(path, suffixes) or not os.path.isdir(path):  # a million media do not each ask the file system
-        return [path]
-    return _walk(path, suffixes)
+    is_folder = not _is_media(path, suffixes) and os.path.isdir(path)  # a million media do not each ask the system
+    return _walk(path, suffixes) if is_folder else []
 
 
 def _match(pattern: str, suffixes: Set[str]) -> list[str]:

@@ -93,13 +93,6 @@ def test_overwriting_that_was_interrupted_is_gone_on_with(folder: Path) -> None:
     assert (done.path, done.status) == ("a.mp4", "skipped")
 
 
-def test_a_file_that_is_cut_off_is_found_though_its_name_is_there(tmp_path: Path) -> None:
-    ready(tmp_path)
-    save(tmp_path, "b")
-    os.truncate(tmp_path / "b_rgb.npy", 5000)
-    assert pending(ready(tmp_path)) == (VIDEOS, [])
-
-
 def test_what_failed_before_is_left_out_when_asked(tmp_path: Path) -> None:
     left, (left_out,) = pending(ready(tmp_path), failed=frozenset([os.path.abspath("a.mp4")]))
     assert left == ["dir/b.mp4"]

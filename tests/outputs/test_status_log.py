@@ -62,13 +62,7 @@ def test_a_row_is_a_line_that_says_all_but_the_report(tmp_path: Path) -> None:
     assert incomplete == good | missing | {"path": "c.mp4", "outputs": [], "seconds": 1.5}
 
 
-NAMES = [
-    b"\xff\xfe.mp4",
-    "ü 视频 😀.mp4".encode(),
-    b"\xf0\x9f\x98\xff.mp4",
-    b"a\nb\r\"\\'\t\x7f\x1b.mp4",
-    b'", "status": "ok"',
-]
+NAMES = [b"\xff\xfe.mp4", "ü 视频 😀.mp4".encode(), b"\xf0\x9f\x98\xff", b"a\nb\r\"\\'\t\x7f\x1b", b'", "status": "ok"']
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,31 +77,20 @@ def test_any_name_comes_back_to_the_byte_from_one_line_of_ascii(tmp_path: Path, 
     assert failed_before(tmp_path, "i3d") == {os.path.abspath(path)}
 
 
-def test_other_rows_are_written_at_once_and_skipped_ones_with_them_or_in_the_end(tmp_path: Path) -> None:
+def test_rows_are_written_at_once_but_skipped_ones_by_the_thousand_or_with_others_or_in_the_end(tmp_path: Path) -> None:
     with StatusLog(tmp_path, "i3d") as log:
-        log.add(Row("s1", "skipped"))
-        log.add(Row("s2", "skipped"))
+        for i in range(999):
+            log.add(Row(str(i), "skipped"))
         assert not (tmp_path / "status.jsonl").exists()
-        log.add(Row("o3", "ok"))
-        assert paths_in(tmp_path) == ["s1", "s2", "o3"]
-        log.add(Row("f4", "failed"))
-        assert paths_in(tmp_path) == ["s1", "s2", "o3", "f4"]
-        log.add(Row("s5", "skipped"))
-        assert paths_in(tmp_path) == ["s1", "s2", "o3", "f4"]
-    assert paths_in(tmp_path) == ["s1", "s2", "o3", "f4", "s5"]
-
-
-def test_no_more_than_a_thousand_skipped_rows_are_held_back(tmp_path: Path) -> None:
-    log = StatusLog(tmp_path, "i3d")
-    for i in range(999):
-        log.add(Row(str(i), "skipped"))
-    assert not (tmp_path / "status.jsonl").exists()
-    for i in range(999, 2500):
-        log.add(Row(str(i), "skipped"))
-    assert paths_in(tmp_path) == [str(i) for i in range(2000)]
+        for i in range(999, 2500):
+            log.add(Row(str(i), "skipped"))
+        assert paths_in(tmp_path) == [str(i) for i in range(2000)]
+        log.add(Row("2500", "ok"))
+        assert paths_in(tmp_path) == [str(i) for i in range(2501)]
+        log.add(Row("2501", "skipped"))
+        assert paths_in(tmp_path) == [str(i) for i in range(2501)]
     log.close()
-    log.close()
-    assert paths_in(tmp_path) == [str(i) for i in range(2500)]
+    assert paths_in(tmp_path) == [str(i) for i in range(2502)]
 
 
 def test_a_log_that_is_taken_away_is_begun_anew_and_one_of_nothing_is_no_file(tmp_path: Path) -> None:
@@ -134,19 +117,14 @@ FOREIGN = "x" * MAX_LINE_BYTES  # longer than any line of the log
     ("before", "after"),
     [
         ("", ""),
-        (f"{LINE}\n", f"{LINE}\n"),
         (LINE, f"{LINE}\n"),
         (f"{LINE}\n{LINE}", f"{LINE}\n{LINE}\n"),
         (LINE[:-1], ""),
-        ("{", ""),
         ("123", ""),
-        ("\0" * 5000, ""),
         ("[" * 100_000, ""),
-        (f"{LINE}\n{LINE[:-1]}", f"{LINE}\n"),
         (f"{LINE}\nno JSON\n\n{LINE[:3]}", f"{LINE}\nno JSON\n\n"),
         (f"{LINE}\n{LONG}", f"{LINE}\n{LONG}\n"),
         (f"{LINE}\n{LONG[:-1]}", f"{LINE}\n"),
-        (LONG[:-1], ""),
         (f"{LINE}\n{FOREIGN}", f"{LINE}\n{FOREIGN}\n"),
     ],
 )
@@ -187,13 +165,6 @@ def test_a_row_that_finds_no_room_leaves_no_part_of_it(
     assert (tmp_path / "status.jsonl").read_text() == before
     log.add(OK)
     assert paths_in(tmp_path)[-1] == OK.path
-
-
-def test_a_log_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
-    (tmp_path / "status.jsonl").mkdir()
-    with pytest.raises(SaveError, match=r"status\.jsonl") as caught:
-        StatusLog(tmp_path, "i3d").add(OK)
-    assert caught.value.reason == "cannot_save"
 
 
 # Several programs
@@ -245,51 +216,28 @@ def test_programs_that_write_at_once_and_are_killed_tear_and_lose_nothing(tmp_pa
 
 
 def line(path: str, status: str, feature_type: str = "i3d") -> str:
-    return json.dumps({"path": path, "status": status, "reason": None, "error": None, "feature_type": feature_type})
+    return json.dumps({"path": path, "status": status, "feature_type": feature_type})
 
 
-def test_without_a_log_none_failed(tmp_path: Path) -> None:
-    assert failed_before(tmp_path / "missing", "i3d") == set()
-
-
-@pytest.mark.parametrize(
-    ("statuses", "is_failed"),
-    [
-        ("ok", False),
-        ("failed", True),
-        ("ok failed", True),
-        ("failed ok", False),
-        ("failed ok failed", True),
-        ("failed skipped", True),
-        ("failed ok skipped", False),
-        ("failed failed ok", False),
-    ],
-)
 @pytest.mark.parametrize("name", ["a b.mp4", "/x/ü\udcff.mp4", '", "status": "skipped"', 'b", "c"\\'])
-def test_the_last_row_that_is_no_skip_decides(tmp_path: Path, statuses: str, is_failed: bool, name: str) -> None:
+@pytest.mark.parametrize("statuses", ["ok", "ok failed", "failed ok failed", "failed skipped", "failed ok skipped"])
+def test_the_last_row_that_is_no_skip_decides(tmp_path: Path, statuses: str, name: str) -> None:
     for status in statuses.split():
         with StatusLog(tmp_path, "i3d") as log:
             log.add(Row("other.mp4", "ok"))
             log.add(Row(name, status))
             log.add(Row("another.mp4", "failed"))
+    is_failed = statuses.removesuffix(" skipped").endswith("failed")
     names = ["another.mp4", name] if is_failed else ["another.mp4"]
     assert failed_before(tmp_path, "i3d") == set(map(os.path.abspath, names))
+    assert failed_before(tmp_path / "missing", "i3d") == set()
 
 
-def test_each_feature_type_has_failures_of_its_own(tmp_path: Path) -> None:
-    for feature_type, status in [("i3d", "failed"), ("vggish", "ok")]:
-        with StatusLog(tmp_path, feature_type) as log:
-            log.add(Row("/a.mp4", status))
-    assert failed_before(tmp_path, "i3d") == {"/a.mp4"}
-    assert failed_before(tmp_path, "vggish") == set()
-
-
-@pytest.mark.parametrize("one", ["a.mp4", "./a.mp4", "x/../a.mp4", "a.mp4/.", os.path.abspath("a.mp4")])
-@pytest.mark.parametrize("other", ["a.mp4", ".//a.mp4", os.path.abspath("a.mp4")])
-def test_a_video_is_the_same_however_it_is_named(tmp_path: Path, one: str, other: str) -> None:
-    (tmp_path / "status.jsonl").write_text(f"{line(one, 'failed')}\n")
+@pytest.mark.parametrize("other", ["a.mp4", ".//a.mp4", "x/../a.mp4", "a.mp4/.", os.path.abspath("a.mp4")])
+def test_a_video_is_the_same_however_it_is_named(tmp_path: Path, other: str) -> None:
+    (tmp_path / "status.jsonl").write_text(f"{line(other, 'failed')}\n")
     assert failed_before(tmp_path, "i3d") == {os.path.abspath("a.mp4")}
-    (tmp_path / "status.jsonl").write_text(f"{line(one, 'failed')}\n{line(other, 'ok')}\n")
+    (tmp_path / "status.jsonl").write_text(f"{line('a.mp4', 'failed')}\n{line(other, 'ok')}\n")
     assert failed_before(tmp_path, "i3d") == set()
 
 
@@ -298,13 +246,13 @@ STRANGE = [
     b"{",
     b"[" * 100_000,
     b"\0\xff\xfe",
-    b'["failed"]',
+    b'"failed"',
     b'{"status": "failed", "feature_type": "i3d"}',
     b'{"path": "/b.mp4", "status": "failed"}',
-    b'{"path": 3, "status": "failed", "feature_type": "i3d"}',
     b'{"path": ["/b.mp4"], "status": "failed", "feature_type": "i3d"}',
-    b'{"path": "/a.mp4", "status": "ok"}',
     b'{"path": "/b.mp4", "status": "failed", "feature_type": "i3d"',
+    line("/a.mp4", "ok", "vggish").encode(),
+    line("/b.mp4", "failed", "vggish").encode(),
 ]
 
 

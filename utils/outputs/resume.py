@@ -17,7 +17,7 @@ from utils.outputs import settings as settings_file
 from utils.outputs.atomic import saving, sweep
 from utils.outputs.settings import Settings
 from utils.outputs.status_log import read_log
-from utils.outputs.writers import ending, is_saved, output_paths
+from utils.outputs.writers import is_saved, output_paths, saved_stems
 from utils.results import Row
 from utils.video_list import absolute
 
@@ -94,14 +94,15 @@ def pending_videos(
     others: dict[str, str] | None = None
     with contextlib.ExitStack() as stack:
         paths = _in_turn(paths, output.folder, stack)
-        stems = _list_stems(output) if len(paths) > MANY else set()
+        stems = saved_stems(output.folder, output.suffixes[0]) if len(paths) > MANY else set()
         for path in paths:
+            stem = stem_of(path)
             if failed and absolute(path) in failed:
                 report(Row(path, "skipped", None, "it failed in an earlier run (--skip_failed)"))
                 yield None
-            elif stem_of(path) in stems:
+            elif stem in stems:
                 seem_done.append(path)
-            elif output.is_done(stem_of(path)):  # as when another program was faster
+            elif output.is_done(stem):  # as another program may have done it meanwhile
                 seem_done.append(path)
                 yield None
             else:
@@ -115,12 +116,6 @@ def pending_videos(
                 others = yield from _find_others(seem_done, stem_of, output)
             report(_row_of_done(path, output.paths(stem_of(path)), others.get(path)))
             yield None
-
-
-def _list_stems(output: Output) -> set[str]:
-    """Return the stems of the videos that have a first file, but for those in folders below."""
-    end = ending(output.suffixes[0])
-    return {entry.name.removesuffix(end) for entry in os.scandir(output.folder) if entry.name.endswith(end)}
 
 
 def _row_of_done(path: str, files: list[str], other: str | None) -> Row:

@@ -29,9 +29,9 @@ def recorded(folder: Path, feature_type: str) -> Record | None:
 def record(folder: Path, feature_type: str, settings: Settings, overwrite: bool = False) -> Record:
     """Write down what features of that type are made with from now on, in addition to what is recorded already.
 
-    With `overwrite`, files and settings of before do not count any longer. A file that is written in the same tick of
-    the file system's clock does not count either: at worst it is made twice, and no old one is taken for a new one.
-    Raises SettingsError, also where other settings are recorded, and SaveError.
+    With `overwrite`, files and settings of before do not count any longer; nor do files of the same tick of the file
+    system's clock: at worst, one is made twice. Raises SettingsError, also where other settings are recorded, and
+    SaveError.
     """
     with locked(folder):
         records = _read(folder)

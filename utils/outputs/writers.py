@@ -22,12 +22,13 @@ NUM_VALUES_SHOWN = 3  # at either end of a row
 
 def output_paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[str]:
     """Return the paths of a video's files, one for each of its arrays."""
-    return [f"{folder}/{stem}{ending(suffix)}" for suffix in suffixes]
+    return [f"{folder}/{stem}_{suffix}.npy" for suffix in suffixes]
 
 
-def ending(suffix: str) -> str:
-    """Return what the file names of an array end with, after the stem."""
-    return f"_{suffix}.npy"
+def saved_stems(folder: Path, suffix: str) -> set[str]:
+    """Return the stems of the videos of which there is an array, but for those in folders below."""
+    end = f"_{suffix}.npy"
+    return {entry.name.removesuffix(end) for entry in os.scandir(folder) if entry.name.endswith(end)}
 
 
 def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
@@ -56,18 +57,15 @@ def describe(path: str, features: Features) -> str:
     lines = [f"{path}: {features.seconds:.2f} s"]
     for suffix, rows in features.arrays.items():
         lines.append(f"  {suffix} {rows.shape} {rows.dtype}, mean {rows.mean():.4f}, largest {rows.max():.4f}")
-        shown = list(range(len(rows)))
-        if len(rows) > NUM_ROWS_SHOWN:
-            shown = [*range(NUM_ROWS_SHOWN - 1), len(rows) - 1]
-        for i in shown:
-            begin, end = features.spans[i]
-            first, last = (
-                " ".join(f"{value:8.4f}" for value in values)
-                for values in (rows[i, :NUM_VALUES_SHOWN], rows[i, -NUM_VALUES_SHOWN:])
-            )
-            if i == len(rows) - 1 and len(rows) > NUM_ROWS_SHOWN:
+        for i, (row, (begin, end)) in enumerate(zip(rows, features.spans, strict=True), start=1):
+            if i < NUM_ROWS_SHOWN or i == len(rows):
+                first, last = (
+                    " ".join(f"{value:8.4f}" for value in part)
+                    for part in (row[:NUM_VALUES_SHOWN], row[-NUM_VALUES_SHOWN:])
+                )
+                lines.append(f"    {begin:8.2f} - {end:8.2f} s  {first} ... {last}")
+            elif i == NUM_ROWS_SHOWN:
                 lines.append("    ...")
-            lines.append(f"    {begin:8.2f} - {end:8.2f} s  {first} ... {last}")
     return "\n".join(lines)
 
 
