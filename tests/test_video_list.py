@@ -133,7 +133,6 @@ BELOW = ["B.MKV", "[x]/a1.mp4", "[x]/a[1].mp4", "a 1.mp4", "b.mp4", "gone.mp4", 
         ("link", ["link/f.mp4"]),
         ("[x]", ["[x]/a1.mp4", "[x]/a[1].mp4"]),
         ("empty", ["empty"]),
-        ("mp4", ["mp4"]),
         ("notes.txt", ["notes.txt"]),
         ("no such folder", ["no such folder"]),
         ("", [""]),
@@ -172,12 +171,7 @@ def test_a_folder_is_all_media_below_it(folder: Path, path: str, files: list[str
 def test_a_glob_is_the_media_that_match_it_and_those_below_folders_that_do(
     folder: Path, pattern: str, files: list[str]
 ) -> None:
-    assert expand([pattern], VIDEO_SUFFIXES) == files
-
-
-def test_expanded_paths_keep_their_order(folder: Path) -> None:
-    files = ["sub/c.webm", "sub/deep/b.mp4", "x.mp4", "B.MKV", "x.mp4"]
-    assert expand(["sub", "x.mp4", "*.MKV", "x.mp4"], VIDEO_SUFFIXES) == files
+    assert expand(["x.mp4", pattern, "a.mp4"], VIDEO_SUFFIXES) == ["x.mp4", *files, "a.mp4"]
 
 
 @pytest.mark.parametrize(("path", "files"), [("sub", ["sub"]), (".", ["./b.mp4", "./sub"]), ("s*", ["sub"])])
@@ -234,27 +228,21 @@ def stems_of(paths: Sequence[str]) -> dict[str, str]:
 def test_each_file_comes_once_in_the_order_of_the_list() -> None:
     paths = ["b.mp4", "a.mp4", "./b.mp4", "x/../a.mp4", "c.mp4", os.path.abspath("c.mp4"), "c.mp4/", ".//c.mp4"]
     assert distinct(paths) == ["b.mp4", "a.mp4", "c.mp4"]
-
-
-@pytest.mark.parametrize("other", ["//v/a.mp4", "/v//a.mp4", "/v/./a.mp4", "/../v/a.mp4", "/v/w/../a.mp4", "/v/a.mp4/"])
-def test_a_file_is_known_however_it_is_written(other: str) -> None:
-    assert distinct(["/v/a.mp4", other]) == ["/v/a.mp4"]
-    assert distinct([other, "/v/a.mp4"]) == [other]
+    for other in ("//v/a.mp4", "/v//a.mp4", "/v/./a.mp4", "/../v/a.mp4", "/v/w/../a.mp4", "/v/a.mp4/"):
+        assert distinct(["/v/a.mp4", other]) == ["/v/a.mp4"]
+        assert distinct([other, "/v/a.mp4"]) == [other]
 
 
 @pytest.mark.parametrize(
     ("path", "stem"),
     [
         ("/v/a.b.mp4", "a.b"),
-        ("a", "a"),
         ("a/", "a"),
         ("v/a.mp4/.", "a"),
         ("v/w/..", "v"),
         (".mp4", ".mp4"),
-        ("...mp4", "...mp4"),
         ("\udcff.mp4", "\udcff"),
-        ("a\ud800.mp4", "a\ud800"),
-        ("a\0b.mp4", "a\0b"),
+        ("a\0b\ud800.mp4", "a\0b\ud800"),
     ],
 )
 def test_outputs_are_called_after_the_video(path: str, stem: str) -> None:
@@ -314,17 +302,11 @@ def test_a_stem_that_is_too_long_is_cut_between_two_characters(tmp_path: Path, n
 
 
 def test_many_videos_are_listed_and_named_in_seconds(tmp_path: Path) -> None:
-    lines = "".join(f"/data/videos/class_{i % 999:03d}/video_{i:07d}.mp4\n" for i in range(200_000))
-    (tmp_path / "list.txt").write_text(lines)
+    lines = [f"/data/videos/class_{i % 999:03d}/video_{i:07d}.mp4" for i in range(100_000)]
+    lines += [f"/data/{i:07d}/namesake.mp4" for i in range(50_000)]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
     start = time.process_time()
     paths = distinct(expand(read_list(str(tmp_path / "list.txt")), VIDEO_SUFFIXES))
-    assert unique_stems(paths) == {}
-    assert time.process_time() - start < 3
-    assert "\n".join(paths) + "\n" == lines
-
-
-def test_many_namesakes_are_named_in_seconds() -> None:
-    start = time.process_time()
-    stems = unique_stems([f"/d/{i:07d}/video.mp4" for i in range(50_000)])
-    assert time.process_time() - start < 3
-    assert list(stems.values()) == [f"{i:07d}/video" for i in range(50_000)]
+    assert list(unique_stems(paths).values()) == [f"{i:07d}/namesake" for i in range(50_000)]
+    assert time.process_time() - start < 5
+    assert paths == lines

@@ -48,7 +48,7 @@ def test_what_is_recorded_later_comes_on_top_if_it_agrees(tmp_path: Path) -> Non
 
 
 def test_with_overwrite_no_file_of_before_is_later_than_since_and_each_after_a_tick_is(tmp_path: Path) -> None:
-    for i in range(30):
+    for i in range(10):
         (tmp_path / "before").write_text(str(i))
         since = record(tmp_path, "i3d", {"stack_size": 64}, overwrite=True).since
         assert (tmp_path / "before").stat().st_mtime <= since
@@ -70,7 +70,7 @@ def test_records_without_a_time_go_on_to_count(tmp_path: Path) -> None:
 
 
 def record_often(folder: Path, feature_type: str) -> None:
-    for i in range(30):
+    for i in range(15):
         record(folder, feature_type, {"number": i}, overwrite=True)
         assert settings_in(folder, feature_type) == {"number": i}
 
@@ -84,7 +84,7 @@ def test_programs_that_record_at_once_lose_nothing_of_each_other(tmp_path: Path)
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert [settings_in(tmp_path, name) for name in types] == [{"number": 29}] * 3
+    assert [settings_in(tmp_path, name) for name in types] == [{"number": 14}] * 3
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 

@@ -107,7 +107,7 @@ def test_random_weights_are_the_same_every_time_and_keep_the_spread_of_activatio
     randomize_weights(first, seed=0)
     randomize_weights(second, seed=0)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    features = first.pyramid(torch.rand(1, 3, 256, 256) * 255)[4]
+    features = first.pyramid(torch.rand(1, 3, 64, 64) * 255)[4]
     assert 0.01 < float(features.std()) < 10
 
 
@@ -188,10 +188,7 @@ def test_a_good_download_is_put_in_place_and_not_repeated(
     assert not leftovers(file)
     assert obtain(file) == file.path
     assert len(server.ranges) == 1
-    said = capsys.readouterr().err
-    assert "Test" in said
-    assert "free" in said
-    assert server.url in said
+    assert f"Downloading Test weights (free) from {server.url}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -278,18 +275,10 @@ def test_a_verified_file_is_hashed_once_but_again_when_it_changes(
     with monkeypatch.context() as patch:
         patch.setattr(weights, "_hash", lambda *_: pytest.fail("hashed again"))
         obtain(file)
+        assert weights.fingerprint(file, None) == file.git_blob
     file.path.write_bytes(CONTENT[:-1] + b"!")
     with pytest.raises(WeightsError, match="hash is wrong"):
         obtain(file)
-
-
-def test_verified_weights_are_known_without_reading_them_and_given_ones_by_their_bytes(
-    tmp_path: Path, file: WeightsFile, server: Server
-) -> None:
-    obtain(file)
-    assert weights.fingerprint(file, None) == weights.git_blob(file.path) == file.git_blob
-    (tmp_path / "mine.pt").write_bytes(b"mine")
-    assert weights.fingerprint(file, str(tmp_path / "mine.pt")) == hashlib.sha1(b"blob 4\0mine").hexdigest()
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(file: WeightsFile, server: Server) -> None:
@@ -304,4 +293,5 @@ def test_a_given_path_is_taken_as_it_is(tmp_path: Path, file: WeightsFile, serve
         weights.obtain({"test_path": (file, str(mine))})
     mine.write_bytes(b"mine")
     assert weights.obtain({"test_path": (file, str(mine))}) == {"test_path": mine}
+    assert weights.fingerprint(file, str(mine)) == hashlib.sha1(b"blob 4\0mine").hexdigest()
     assert not server.ranges
