@@ -76,7 +76,15 @@ def expand(paths: Iterable[str], suffixes: Set[str]) -> list[str]:
     extension that it spells out need not be among the suffixes. Either is sorted. What exists as it is written is no
     glob. What means no file stays in the list as it is, and so does a folder below that cannot be read: they will fail.
     """
-    return [file for path in paths for file in _find_media(path, suffixes) or [path]]
+    files: list[str] = []
+    for path in paths:
+        found: list[str] = []
+        if _GLOB.search(path) and not os.path.lexists(path):
+            found = _match(path, suffixes)
+        elif not _is_media(path, suffixes) and os.path.isdir(path):  # a million media do not each ask the system
+            found = _walk(path, suffixes)
+        files += found or [path]
+    return files
 
 
 def explain_missing(path: str) -> str | None:
@@ -84,13 +92,6 @@ def explain_missing(path: str) -> str | None:
     if re.match(r"\w[\w+.-]*://", path):
         return "URLs are not taken; download it first"
     return "the pattern matched nothing" if _GLOB.search(path) else None
-
-
-def _find_media(path: str, suffixes: Set[str]) -> list[str]:
-    if _GLOB.search(path) and not os.path.lexists(path):
-        return _match(path, suffixes)
-    is_folder = not _is_media(path, suffixes) and os.path.isdir(path)  # a million media do not each ask the system
-    return _walk(path, suffixes) if is_folder else []
 
 
 def _match(pattern: str, suffixes: Set[str]) -> list[str]:

@@ -1,8 +1,5 @@
 """Features -> files or text. The one place that knows the names and the format of output files."""
 
-import functools
-import io
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +12,6 @@ from utils.outputs.atomic import whole_file
 from utils.results import Features
 
 TYPES = (np.float32, np.uint8)  # of features, plain and quantized
-MAX_HEADER_BYTES = 1024
 NUM_ROWS_SHOWN = 6
 NUM_VALUES_SHOWN = 3  # at either end of a row
 
@@ -72,28 +68,10 @@ def describe(path: str, features: Features) -> str:
 def _num_rows(path: str, since: float) -> int:
     """Return the number of rows in a file of features; 0 where it is not one, not whole, or not later than `since`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except (OSError, ValueError):
+        state = os.stat(path)
+        rows = np.load(path, mmap_mode="r", allow_pickle=False) if state.st_mtime > since else None
+    except (OSError, EOFError, ValueError):  # also where the file is shorter than its header says
         return 0
-    try:
-        state = os.fstat(descriptor)
-        num_rows, num_bytes = _parse_header(os.pread(descriptor, MAX_HEADER_BYTES, 0).partition(b"\n")[0])
-    except OSError:
+    if not isinstance(rows, np.memmap) or rows.ndim != 2 or rows.dtype not in TYPES:
         return 0
-    finally:
-        os.close(descriptor)
-    return num_rows if state.st_size == num_bytes and state.st_mtime > since else 0
-
-
-@functools.lru_cache(maxsize=1000)  # a folder's files have few different headers, and NumPy takes long to read one
-def _parse_header(header: bytes) -> tuple[int, int]:
-    """Return how many rows and bytes a file has by its header; 0 rows where it is none of features."""
-    file = io.BytesIO(header + b"\n")
-    try:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    except ValueError:
-        return 0, 0
-    if len(shape) != 2 or dtype not in TYPES:
-        return 0, 0
-    return shape[0], file.tell() + dtype.itemsize * math.prod(shape)
+    return len(rows) if state.st_size == rows.offset + rows.nbytes else 0
