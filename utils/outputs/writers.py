@@ -18,7 +18,7 @@ NUM_VALUES_SHOWN = 3  # at either end of a row
 
 def output_paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[str]:
     """Return the paths of a video's files, one for each of its arrays."""
-    return [f"{folder}/{stem}_{suffix}.npy" for suffix in suffixes]
+    return [str(folder / f"{stem}_{suffix}.npy") for suffix in suffixes]
 
 
 def saved_stems(folder: Path, suffix: str) -> set[str]:
