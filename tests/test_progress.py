@@ -52,7 +52,7 @@ def test_where_all_is_skipped_there_is_no_rate() -> None:
     assert progress.summary() == "0 done (0.0 s of video), 1 skipped, 0 failed, in 0.0 s"
 
 
-def test_reports_go_to_stdout_and_failures_and_losses_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_go_to_stdout_and_failures_and_what_is_missing_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(3) as progress:
         for row in (OK, PARTIAL, FAILED):
             progress.add(row)
