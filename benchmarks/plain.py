@@ -19,7 +19,7 @@ from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc.cost_volume import MAX_DISPLACEMENT, warp
 from models.pwc.net import FINEST, PIXELS_PER_UNIT, SIZE_MULTIPLE, Decoder, PWCNet
 from utils.media.video import Video
-from utils.weights.checkpoint import randomize
+from utils.weights.checkpoint import randomize_weights
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -60,7 +60,7 @@ class PlainExtractor:
         return torch.cat([pwc(self.pwc, first, second) for first, second in pairs])
 
     def _ready(self, network: Network) -> Network:
-        randomize(network, seed=0)
+        randomize_weights(network, seed=0)
         return network.eval().to(self.device)
 
 

@@ -14,20 +14,20 @@ from benchmarks.precision import Simulated
 from models.i3d.net import I3D, VARIANTS, tf32
 from models.pwc.net import PWCNet
 from tests.helpers.oracles import REPOSITORY
-from utils.weights.checkpoint import randomize
+from utils.weights.checkpoint import randomize_weights
 
 
 def test_the_plain_networks_compute_what_ours_do() -> None:
     frames = torch.randint(0, 256, (2, 3, 70, 130), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ours = PWCNet().eval()
-    randomize(ours, seed=1)
+    randomize_weights(ours, seed=1)
     expected = ours(frames[:1], frames[1:])
     assert expected.abs().max() > 0
     actual = plain.pwc(ours, frames[:1].float(), frames[1:].float())
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
     i3d = I3D(2, VARIANTS["ancestor"]).eval()
-    randomize(i3d, seed=1)
+    randomize_weights(i3d, seed=1)
     stack = torch.rand(1, 2, 16, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
     features = plain.i3d(i3d, stack)
     assert features.abs().max() > 0

@@ -1,21 +1,27 @@
-"""What the user is told while videos are worked on."""
+"""Messages, the bar and the summary."""
 
-import io
+import fcntl
 import logging
+import os
+import pty
+import re
+import struct
 import sys
+import termios
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from utils import progress
+import utils.progress
 from utils.progress import LogHandler, Progress
 from utils.results import Row
 
 OK = Row("a.mp4", "ok", outputs=["a_rgb.npy"], seconds=2.0, report="what it shows")
-PARTIAL = Row("b.mp4", "ok", seconds=1.0, missing="its end is missing")
+PARTIAL = Row("b.mp4", "ok", seconds=1.0, missing="its end is missing", missing_seconds=0.4)
 FAILED = Row("c.mp4", "failed", "truncated", "c.mp4: cut off")
 SKIPPED = Row("d.mp4", "skipped")
+FAILED_BEFORE = Row("e.mp4", "skipped", None, "it failed in an earlier run (--skip_failed)")
 
 
 @pytest.fixture(autouse=True)
@@ -29,19 +35,27 @@ def _log() -> Iterator[None]:
 
 
 def test_the_summary_counts_every_video_once_and_failures_by_reason() -> None:
-    with Progress(6) as told:
-        for row in (OK, PARTIAL, FAILED, FAILED, SKIPPED):
-            told.add(row)
-    assert told.num_done == 5
-    assert told.summary().startswith(
-        "2 done (3.0 s of video, 1 in part), 1 skipped, 2 failed (truncated: 2), 1 not done, in "
+    with Progress(9) as progress:
+        for row in (OK, PARTIAL, PARTIAL, FAILED, FAILED, SKIPPED, SKIPPED, FAILED_BEFORE):
+            progress.add(row)
+    assert progress.num_done == 8
+    assert re.fullmatch(
+        r"3 done \(4\.0 s of video; 2 with 0\.8 s missing\), 3 skipped \(1 failed in an earlier run\), "
+        r"2 failed \(truncated: 2\), 1 not done, in 0\.\d s \(\d+\.\d\d video-seconds/s\)",
+        progress.summary(),
     )
 
 
-def test_reports_go_to_stdout_and_failures_and_losses_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(3) as told:
+def test_where_all_is_skipped_there_is_no_rate() -> None:
+    with Progress(1) as progress:
+        progress.add(SKIPPED)
+    assert progress.summary() == "0 done (0.0 s of video), 1 skipped, 0 failed, in 0.0 s"
+
+
+def test_reports_go_to_stdout_and_failures_and_what_is_missing_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(3) as progress:
         for row in (OK, PARTIAL, FAILED):
-            told.add(row)
+            progress.add(row)
     said = capsys.readouterr()
     assert said.out == "what it shows\n"
     assert said.err.splitlines() == [
@@ -53,10 +67,10 @@ def test_reports_go_to_stdout_and_failures_and_losses_to_stderr(capsys: pytest.C
 def test_where_stderr_is_no_terminal_a_plain_line_comes_from_time_to_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert progress.LOG_SECONDS == 30
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.2)
-    with Progress(10) as told:
-        told.add(OK)
+    assert utils.progress.LOG_SECONDS == 30
+    monkeypatch.setattr(utils.progress, "LOG_SECONDS", 0.2)
+    with Progress(10) as progress:
+        progress.add(OK)
         time.sleep(0.5)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
@@ -65,20 +79,36 @@ def test_where_stderr_is_no_terminal_a_plain_line_comes_from_time_to_time(
 
 
 def test_when_quiet_there_is_no_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.1)
+    monkeypatch.setattr(utils.progress, "LOG_SECONDS", 0.1)
     with Progress(10, quiet=True):
         time.sleep(0.3)
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+@pytest.mark.parametrize("num_columns", [40, 72, 200])
+def test_a_terminal_gets_a_bar_that_fits_also_when_it_is_made_narrower(
+    monkeypatch: pytest.MonkeyPatch, num_columns: int
+) -> None:
+    ours, theirs = pty.openpty()
 
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with Progress(2) as told:
-        told.add(OK)
-    assert "1/2" in terminal.getvalue()
-    assert "video-seconds/s" in terminal.getvalue()
+    def resize(num_columns: int) -> None:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, num_columns, 0, 0))
+
+    resize(200)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with open(theirs, "w", closefd=False) as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        with Progress(1_000_000) as progress:
+            resize(num_columns)
+            progress._bar.mininterval = 0
+            for _ in range(5):
+                progress.add(OK)
+    text = ""
+    while "\n" not in text:
+        text += os.read(ours, 1 << 16).decode()
+    bars = re.findall(r"\r([^\r\n]*)", text)[1:]
+    assert max(map(len, bars)) <= min(num_columns, 100)
+    if num_columns > 40:
+        assert any("5/1000000" in bar and "video-seconds/s" in bar for bar in bars)
+    os.close(ours)
+    os.close(theirs)

@@ -41,22 +41,16 @@ class SaveError(ExtractionError):
 
     stops_run = True
 
-    def __init__(self, path: str, cause: OSError) -> None:
-        super().__init__(path, cause)
+    def __init__(self, path: str, cause: OSError, problem: str = "cannot be written") -> None:
+        super().__init__(path, cause, problem)
         self.path = path
         self.errno = cause.errno
         self.reason = "disk_full" if cause.errno in NO_SPACE else "cannot_save"
 
     def __str__(self) -> str:
         way_out = "Make room for it" if self.reason == "disk_full" else "Mend that, or choose another folder"
-        path, cause = self.args
-        return f"{path}: cannot be written: {cause.strerror or cause}. {way_out}, and run again"
-
-
-class NameTakenError(ExtractionError):
-    """The files of two videos would be called the same: of this one, and of one of an earlier run."""
-
-    reason = "name_taken"
+        path, cause, problem = self.args
+        return f"{path}: {problem}: {cause.strerror or cause}. {way_out}, and run again"
 
 
 class BrokenWorkerError(ExtractionError):

@@ -1,4 +1,4 @@
-"""What the user is told while videos are worked on, and the summary."""
+"""Tells the user how the work goes: a bar or lines, messages, and the summary."""
 
 import logging
 import os
@@ -6,13 +6,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from types import TracebackType
 
 from tqdm import tqdm
 
 from utils.results import Row
 
 LOG_SECONDS = 30.0  # between lines about the progress, where stderr is no terminal
+# Short, so that a terminal that is made narrower seldom breaks it into lines, which would stay.
+BAR_FORMAT = "{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 log = logging.getLogger("video_features")
 
@@ -21,7 +22,7 @@ class LogHandler(logging.Handler):
     """Writes messages to stderr, above the bar where there is one; if nobody reads them, the work goes on."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(self.format(record), to_stdout=False)
+        _write(self.format(record), to_stdout=False)
 
 
 class Progress:
@@ -31,73 +32,75 @@ class Progress:
         self.num_videos = num_videos
         self.counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._num_partial = 0
+        self._num_failed_before = 0
+        self._num_incomplete = 0
+        self._missing_seconds = 0.0
         self._video_seconds = 0.0
         self._start = time.monotonic()
-        self._bar = tqdm(total=num_videos, unit="video", disable=quiet or not sys.stderr.isatty())
+        hide_bar = quiet or not sys.stderr.isatty()
+        self._bar = tqdm(total=num_videos, bar_format=BAR_FORMAT, dynamic_ncols=True, disable=hide_bar)
         self._ended = threading.Event()
-        self._teller = threading.Thread(target=self._tell_now_and_then, daemon=True)
-        if not quiet and not sys.stderr.isatty():
-            self._teller.start()
+        if hide_bar and not quiet:
+            threading.Thread(target=self._log_now_and_then, daemon=True).start()
 
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._bar.close()
 
     @property
     def num_done(self) -> int:
-        """Of which it is known what became of them."""
+        """The number of videos that are done, were skipped, or failed."""
         return self.counts.total()
 
     def add(self, row: Row) -> None:
-        """Count a video, and tell what there is to tell of it."""
+        """Count a video, and say what there is to say of it."""
         self.counts[row.status] += 1
         self._video_seconds += row.seconds
         if row.status == "failed":
             self._reasons[row.reason or "error"] += 1
             log.error("failed (%s): %s", row.reason, row.error)
+        elif row.status == "skipped":
+            self._num_failed_before += row.error is not None
         elif row.missing:
-            self._num_partial += 1
+            self._num_incomplete += 1
+            self._missing_seconds += row.missing_seconds
             log.warning("%s: extracted in part: %s", row.path, row.missing)
-        elif row.status == "ok":
+        else:
             log.debug("done: %s, %.2f s of video", row.path, row.seconds)
         if row.report:
-            _say(row.report, to_stdout=True)
+            _write(row.report, to_stdout=True)
         if not self._bar.disable:
             self._bar.set_postfix_str(self._rate(), refresh=False)
             self._bar.update()
 
     def summary(self) -> str:
-        """What became of the videos, in a line."""
-        return f"{self._counted()}, in {time.monotonic() - self._start:.1f} s ({self._rate()})"
+        """Return a line that says what became of the videos."""
+        rate = f" ({self._rate()})" if self._video_seconds else ""
+        return f"{self._count()}, in {time.monotonic() - self._start:.1f} s{rate}"
 
-    def _counted(self) -> str:
-        counts = self.counts
-        partial = f", {self._num_partial} in part" if self._num_partial else ""
+    def _count(self) -> str:
+        done, skipped, failed = (self.counts[status] for status in ("ok", "skipped", "failed"))
+        missing = f"{self._missing_seconds:.1f} s" if self._missing_seconds else "something"
+        incomplete = f"; {self._num_incomplete} with {missing} missing" if self._num_incomplete else ""
+        before = f" ({self._num_failed_before} failed in an earlier run)" if self._num_failed_before else ""
         reasons = ", ".join(f"{reason}: {number}" for reason, number in self._reasons.most_common())
-        parts = [
-            f"{counts['ok']} done ({self._video_seconds:.1f} s of video{partial})",
-            f"{counts['skipped']} skipped",
-            f"{counts['failed']} failed{f' ({reasons})' if reasons else ''}",
-        ]
-        if self.num_videos > self.num_done:
-            parts.append(f"{self.num_videos - self.num_done} not done")
-        return ", ".join(parts)
+        text = f"{done} done ({self._video_seconds:.1f} s of video{incomplete}), {skipped} skipped{before}"
+        text += f", {failed} failed" + (f" ({reasons})" if reasons else "")
+        num_left = self.num_videos - self.num_done
+        return f"{text}, {num_left} not done" if num_left > 0 else text
 
     def _rate(self) -> str:
         return f"{self._video_seconds / max(time.monotonic() - self._start, 1e-3):.2f} video-seconds/s"
 
-    def _tell_now_and_then(self) -> None:
+    def _log_now_and_then(self) -> None:
         while not self._ended.wait(LOG_SECONDS):
-            log.info("%d of %d videos: %s, %s", self.num_done, self.num_videos, self._counted(), self._rate())
+            log.info("%d of %d videos: %s, %s", self.num_done, self.num_videos, self._count(), self._rate())
 
 
-def _say(text: str, to_stdout: bool) -> None:
+def _write(text: str, to_stdout: bool) -> None:
     stream = sys.stdout if to_stdout else sys.stderr
     try:
         tqdm.write(text, file=stream)

@@ -26,7 +26,7 @@ from utils.media.video import Video
 from utils.memory import items_that_fit, retry_with_half_batch
 from utils.results import Features
 from utils.stacks import Stack, stacks
-from utils.weights.checkpoint import load, randomize
+from utils.weights.checkpoint import load_weights, randomize_weights
 
 REFERENCE_PIXELS = 256 * 341  # of a frame; of larger ones, fewer make a batch
 CPU_BATCH = 4  # frames; more are no faster, and take more memory
@@ -137,9 +137,9 @@ class Extractor:
     def _filled(network: Network, path: str | None, our_key: Callable[[str], str]) -> Network:
         """Return the network with the weights of a checkpoint, or with untrained ones, for inference."""
         if path is None:
-            randomize(network, seed=0)
+            randomize_weights(network, seed=0)
         else:
-            load(network, Path(path), our_key)
+            load_weights(network, Path(path), our_key)
         return network.eval()
 
     @torch.inference_mode()

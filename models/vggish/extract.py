@@ -17,7 +17,7 @@ from utils.media.audio import Audio, Samples
 from utils.media.options import DecodeOptions
 from utils.memory import retry_with_half_batch
 from utils.results import Features
-from utils.weights.checkpoint import fill, load, randomize
+from utils.weights.checkpoint import fill_weights, load_weights, randomize_weights
 
 PATCHES_PER_BATCH = {"cpu": 32, "cuda": 256}  # more are no faster: measured on a CPU, an estimate on GPUs
 FULL_SCALE = 2**15  # of 16-bit samples
@@ -81,9 +81,9 @@ def load_network(path: str | None) -> VGGish:
     """The network with the weights in a file of either kind, or with untrained ones."""
     network = VGGish()
     if path is None:
-        randomize(network, seed=0)
+        randomize_weights(network, seed=0)
     elif tensorflow_checkpoint.is_tensorflow(Path(path)):
-        fill(network, tensorflow_checkpoint.read(Path(path)), Path(path), checkpoint.our_key)
+        fill_weights(network, tensorflow_checkpoint.read(Path(path)), Path(path), checkpoint.our_key)
     else:
-        load(network, Path(path), checkpoint.our_key)
+        load_weights(network, Path(path), checkpoint.our_key)
     return network

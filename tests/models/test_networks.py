@@ -19,7 +19,7 @@ from models.pwc.fused_decoder import fuse_decoders, spread_kernel
 from models.pwc.net import PWCNet
 from tests.helpers import seeded
 from tests.helpers.oracles import oracle, relative_difference
-from utils.weights import checkpoint
+from utils.weights.checkpoint import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def clip() -> Tensor:
 @pytest.fixture(scope="module")
 def pwc(checkpoints: dict[str, str]) -> PWCNet:
     network = PWCNet().eval()
-    checkpoint.load(network, Path(checkpoints["pwc_path"]), pwc_published.our_key)
+    load_weights(network, Path(checkpoints["pwc_path"]), pwc_published.our_key)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -50,7 +50,7 @@ def flow(pwc: PWCNet, clip: Tensor) -> Tensor:
 def i3d(checkpoints: dict[str, str]) -> Callable[[str, str], I3D]:
     def load(stream: str, variant: str) -> I3D:
         network = I3D({"rgb": 3, "flow": 2}[stream], VARIANTS[variant]).eval()
-        checkpoint.load(network, Path(checkpoints[f"i3d_{stream}_path"]), i3d_published.our_key)
+        load_weights(network, Path(checkpoints[f"i3d_{stream}_path"]), i3d_published.our_key)
         return network.fold_batch_norm()
 
     return load
@@ -120,7 +120,7 @@ def test_features_of_a_given_stack_of_a_real_clip_are_the_reference(
 
 def test_folding_batch_norm_into_convolutions_changes_nothing_but_rounding(checkpoints: dict[str, str]) -> None:
     network = I3D(3, VARIANTS["ancestor"]).eval()
-    checkpoint.load(network, Path(checkpoints["i3d_rgb_path"]), i3d_published.our_key)
+    load_weights(network, Path(checkpoints["i3d_rgb_path"]), i3d_published.our_key)
     images = torch.rand(1, 3, 16, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
     before = network(images)
     assert relative_difference(network.fold_batch_norm()(images), before) < 1e-5

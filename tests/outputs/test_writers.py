@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.outputs import writers as sinks
+from utils.outputs import writers
 from utils.results import Features
 
 
@@ -18,31 +18,31 @@ def features() -> Features:
 
 
 def test_what_is_saved_is_loaded_as_it_was(tmp_path: Path, features: Features) -> None:
-    outputs = sinks.save_numpy(features, tmp_path / "new", "a b")
-    assert outputs == [str(tmp_path / "new" / "a b_rgb.npy"), str(tmp_path / "new" / "a b_flow.npy")]
-    for suffix, rows in features.arrays.items():
-        loaded = np.load(tmp_path / "new" / f"a b_{suffix}.npy", allow_pickle=False)
-        assert loaded.dtype == np.float32
-        assert (loaded == rows).all()
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a b_flow.npy", "a b_rgb.npy"]
-    assert sinks.is_saved(tmp_path / "new", "a b", ["rgb", "flow"])
+    folder = tmp_path / "new"
+    paths = writers.save_numpy(features, folder, "a b")
+    assert paths == [str(folder / "a b_rgb.npy"), str(folder / "a b_flow.npy")]
+    assert paths == writers.output_paths(folder, "a b", ["rgb", "flow"])
+    assert sorted(path.name for path in folder.iterdir()) == ["a b_flow.npy", "a b_rgb.npy"]
+    assert writers.is_saved(folder, "a b", ["rgb", "flow"])
+    loaded = writers.load(folder, "a b", ["rgb", "flow"])
+    for (suffix, rows), path in zip(features.arrays.items(), paths, strict=True):
+        assert loaded[suffix].dtype == np.float32
+        assert (loaded[suffix] == rows).all()
+        assert (np.load(path, allow_pickle=False) == rows).all()
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(
-    tmp_path: Path, features: Features, monkeypatch: pytest.MonkeyPatch
+def test_a_set_with_a_file_that_is_not_later_than_a_time_is_not_saved_since_then(
+    tmp_path: Path, features: Features
 ) -> None:
-    def full_disk(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        sinks.save_numpy(features, tmp_path, "clip")
-    assert list(tmp_path.iterdir()) == []
+    for path, seconds in zip(writers.save_numpy(features, tmp_path, "clip"), (10, 12), strict=True):
+        os.utime(path, (seconds, seconds))
+    found = [writers.is_saved(tmp_path, "clip", ["rgb", "flow"], since) for since in (9.9, 10.0, 11.0, 12.0)]
+    assert found == [True, False, False, False]
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text", "other length", "other type", "pickle"])
 def test_a_set_that_is_not_whole_is_not_done(tmp_path: Path, features: Features, damage: str) -> None:
-    sinks.save_numpy(features, tmp_path, "clip")
+    writers.save_numpy(features, tmp_path, "clip")
     path = tmp_path / "clip_flow.npy"
     match damage:
         case "missing":
@@ -59,12 +59,12 @@ def test_a_set_that_is_not_whole_is_not_done(tmp_path: Path, features: Features,
             np.save(path, np.zeros((9, 1024), np.float64))
         case "pickle":
             np.save(path, np.array([{}] * 9), allow_pickle=True)
-    assert not sinks.is_saved(tmp_path, "clip", ["rgb", "flow"])
-    assert sinks.is_saved(tmp_path, "clip", ["rgb"])
+    assert not writers.is_saved(tmp_path, "clip", ["rgb", "flow"])
+    assert writers.is_saved(tmp_path, "clip", ["rgb"])
 
 
 def test_the_description_shows_shapes_spans_and_values(features: Features) -> None:
-    text = sinks.text_of("dir/clip.mp4", features)
+    text = writers.describe("dir/clip.mp4", features)
     assert text.splitlines()[0] == "dir/clip.mp4: 23.04 s"
     assert "rgb (9, 1024) float32" in text
     assert "flow (9, 1024) float32" in text

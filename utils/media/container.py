@@ -12,6 +12,7 @@ from av.stream import Disposition
 
 from utils.errors import MediaError
 from utils.media.options import DecodeOptions
+from utils.video_list import explain_missing
 
 DecodeErrors = (av.FFmpegError, OSError, ValueError)
 
@@ -103,7 +104,7 @@ def _check(path: str) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, PermissionError):
             raise MediaError("no_permission", f"{path}: no permission to look there") from error
-        raise MediaError("not_found", f"{path}: {cause(error)}") from error
+        raise MediaError("not_found", f"{path}: {explain_missing(path) or cause(error)}") from error
     if not stat.S_ISREG(mode):
         raise MediaError("not_a_file", f"{path}: {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}")
     if not os.access(path, os.R_OK):

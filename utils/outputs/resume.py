@@ -1,55 +1,48 @@
-"""The output folder: made ready at the start of a run, and asked what is done already.
+"""Prepares the output folder, and finds the videos that are left to do.
 
-A video is done when its whole set of files is there, each of the size its header tells, made with the settings and
-weights that the folder's `settings.json` records. To begin at once also on a list of a million videos, names alone
-sort out what is to be done; what seems to be done is looked into while the workers work.
+A video is done when all its files are there, whole, and made with the settings and weights that the folder's
+`settings.json` records.
 """
 
+import contextlib
+import fcntl
 import os
+import random
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.errors import NameTakenError, SettingsError
-from utils.outputs import status_log as status
-from utils.outputs import writers as sinks
-from utils.outputs.atomic import locked, saving, sweep
-from utils.outputs.settings import Settings, differences, record, recorded, since
+from utils.outputs import settings as settings_file
+from utils.outputs.atomic import saving, sweep
+from utils.outputs.settings import Settings
+from utils.outputs.status_log import read_log
+from utils.outputs.writers import is_saved, output_paths, saved_stems
 from utils.results import Row
+from utils.video_list import absolute
 
-MANY = 1000  # videos, from which on listing a folder is faster than asking for each file
+MANY = 1000  # videos; for more, listing a folder is faster than a look for each file
 PROBE_BYTES = 4096
+ROWS_AT_A_TIME = 1000  # of the log, read between two looks at the workers
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where the features of one type are kept, and since when files there are of the recorded settings.
-
-    Small and picklable: the workers ask it too, because another program may have done a video meanwhile.
-    """
+    """Where the features of one type are saved. Small and picklable."""
 
     folder: Path
     feature_type: str
     suffixes: tuple[str, ...]
     since: float = 0.0
+    """The st_mtime that files made with the recorded settings are later than."""
 
     def is_done(self, stem: str) -> bool:
-        """Whether all of a video's files are there, whole, of as many rows, and of these settings."""
-        return sinks.is_saved(self.folder, stem, self.suffixes, self.since)
+        """Say if all of a video's files are there, whole, and of these settings."""
+        return is_saved(self.folder, stem, self.suffixes, self.since)
 
-    def files(self, stem: str) -> list[str]:
-        """Where a video's features are kept."""
-        return [str(sinks.file_of(self.folder, stem, suffix)) for suffix in self.suffixes]
-
-    def check_owner(self, path: str, stem: str) -> None:
-        """Raise NameTakenError where the files called after a video are those of another one, which is still there."""
-        other = status.owner(self.folder, self.feature_type, self.files(stem)[0])
-        if other is not None and os.path.exists(other) and not _is_same(path, other):
-            raise NameTakenError(
-                f"{path}: {self.files(stem)[0]} holds the features of {other}; give another --output_path, or both "
-                "videos in one run"
-            )
+    def paths(self, stem: str) -> list[str]:
+        """Return the paths of a video's files."""
+        return output_paths(self.folder, stem, self.suffixes)
 
 
 def prepare(
@@ -60,97 +53,113 @@ def prepare(
     stems: Iterable[str],
     overwrite: bool = False,
 ) -> Output:
-    """Make the folder, see that it can be written to, sweep it, and record the settings.
+    """Make the folder, check that it can be written to, sweep it, and record the settings.
 
-    With `overwrite` nothing that is there counts as done. Raises SettingsError where features of these videos were
-    made otherwise, and SaveError.
+    With `overwrite`, nothing that is there counts as done. Raises SettingsError where features of these videos were
+    made with other settings, and SaveError.
     """
     probe(folder)
     sweep(folder)
-    with locked(folder):
-        before = recorded(folder, feature_type)
-    changed = differences(before, settings)
-    if not before and not overwrite and any(_have_files(folder, suffixes, stems, are_many=True)):
-        changed = "some of these videos' files, made nobody knows how"
-    if changed and not overwrite:
-        raise SettingsError(
-            f"{folder} holds other {feature_type} features: {changed}. Give another --output_path, or --overwrite to "
-            "extract anew"
-        )
-    record(folder, feature_type, settings, anew=overwrite)
-    return Output(folder, feature_type, suffixes, since(folder, feature_type))
+    is_unknown = not overwrite and os.listdir(folder) and settings_file.recorded(folder, feature_type) is None
+    if is_unknown and any(is_saved(folder, stem, suffixes) for stem in stems):
+        raise settings_file.refused(folder, feature_type, "some of these videos' files, made nobody knows how")
+    record = settings_file.record(folder, feature_type, settings, overwrite)
+    return Output(folder, feature_type, suffixes, record.since)
 
 
 def probe(folder: Path) -> None:
-    """Make a folder and see that it can be written to. Raises SaveError."""
-    with saving(folder):
+    """Make a folder and check that it can be written to. Raises SaveError."""
+    with saving(folder, "this folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+    with saving(folder), tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(PROBE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def pending_videos(
     paths: Sequence[str],
     stem_of: Callable[[str], str],
     output: Output,
-    failed: frozenset[str] | set[str],
+    failed: Set[str],
     report: Callable[[Row], None],
 ) -> Iterator[str | None]:
-    """The paths that are to be done, first those of which that is sure; a row for each that is done already.
+    """Yield the videos to extract, each just after a look that it is not done; and None where there is none yet.
 
-    Those whose absolute path is in `failed` are left out, too.
+    Each of the others is reported: those that are done, by whatever program, those whose files are of another video,
+    and those whose absolute path is in `failed`. So that work begins at once also with a million videos, those that
+    seem done, by the names in the folder, are looked into when all others are handed out.
     """
-    seems_done = []
-    have_files = _have_files(output.folder, output.suffixes, map(stem_of, paths), len(paths) > MANY)
-    for path, has_files in zip(paths, have_files, strict=True):
-        if failed and os.path.abspath(path) in failed:
-            report(Row(path, "skipped", None, "it failed in an earlier run (--skip_failed)"))
-        elif has_files:
-            seems_done.append(path)
-        else:
-            yield path
-    owners = status.owners(output.folder, output.feature_type) if seems_done else {}
-    for path in seems_done:
-        found = _looked_into(path, stem_of(path), output, owners)
-        if isinstance(found, Row):
-            report(found)
+    seem_done: list[str] = []
+    others: dict[str, str] | None = None
+    with contextlib.ExitStack() as stack:
+        paths = _in_turn(paths, output.folder, stack)
+        stems = saved_stems(output.folder, output.suffixes[0]) if len(paths) > MANY else set()
+        for path in paths:
+            stem = stem_of(path)
+            if failed and absolute(path) in failed:
+                report(Row(path, "skipped", None, "it failed in an earlier run (--skip_failed)"))
+                yield None
+            elif stem in stems:
+                seem_done.append(path)
+            elif output.is_done(stem):  # as another program may have done it meanwhile
+                seem_done.append(path)
+                yield None
+            else:
+                yield path
+        del stems  # which can take 100 MB
+        for path in seem_done:
+            if not output.is_done(stem_of(path)):
+                yield path
+                continue
+            if others is None:
+                others = yield from _find_others(seem_done, stem_of, output)
+            report(_row_of_done(path, output.paths(stem_of(path)), others.get(path)))
             yield None
-        else:
-            yield found
 
 
-def _looked_into(path: str, stem: str, output: Output, owners: Mapping[int, int]) -> str | Row:
-    """What becomes of a video that has files: it is done, or to be done, or cannot be."""
-    if not output.is_done(stem):
-        return path
-    files = output.files(stem)
-    absolute = hash(os.path.abspath(path))
-    if owners.get(hash(files[0]), absolute) != absolute:
-        try:
-            output.check_owner(path, stem)
-        except NameTakenError as error:
-            return Row(path, "failed", error.reason, str(error))
-    return Row(path, "skipped", outputs=files)
+def _row_of_done(path: str, files: list[str], other: str | None) -> Row:
+    """Return the row of a video that has all its files, if they are not of `other`, a video that is still there."""
+    if other is None or not os.path.exists(other) or os.path.realpath(other) == os.path.realpath(path):
+        return Row(path, "skipped", outputs=files)
+    way_out = "give another --output_path, or both videos in one run"
+    return Row(path, "failed", "name_taken", f"{path}: {files[0]} holds the features of {other}; {way_out}")
 
 
-def _is_same(path: str, other: str) -> bool:
-    try:
-        return os.path.samefile(path, other)
-    except (OSError, ValueError):
-        return False
+def _find_others(
+    paths: Sequence[str], stem_of: Callable[[str], str], output: Output
+) -> Generator[None, None, dict[str, str]]:
+    """Return, by the path of a video, the absolute path of another one that its files are of, by the log.
 
-
-def _have_files(folder: Path, suffixes: Sequence[str], stems: Iterable[str], are_many: bool) -> Iterator[bool]:
-    """Whether there are files of the names of a video's, for each of the videos.
-
-    Hashes of names take a third of their memory. Where two are the same, a video only seems to have files.
+    Yields None now and then, because a log can be long.
     """
-    there = {hash(entry.name) for entry in os.scandir(folder)} if are_many else None
-    for stem in stems:
-        names = [f"{stem}_{suffix}.npy" for suffix in suffixes]
-        if there is not None and "/" not in stem:
-            yield all(hash(name) in there for name in names)
-        else:
-            yield all(os.path.exists(os.path.join(folder, name)) for name in names)
+    others: dict[str, str] = {}
+    path_of = {output.paths(stem_of(path))[0]: path for path in paths}
+    for number, row in enumerate(read_log(output.folder, output.feature_type)):
+        match row:
+            case {"status": "ok", "outputs": [str(file), *_]} if file in path_of:
+                path, owner = path_of[file], absolute(row["path"])
+                if owner == absolute(path):
+                    others.pop(path, None)  # the last row counts
+                else:
+                    others[path] = owner
+        if number % ROWS_AT_A_TIME == 0:
+            yield None
+    return others
+
+
+def _in_turn(paths: Sequence[str], folder: Path, stack: contextlib.ExitStack) -> Sequence[str]:
+    """Return the paths in an order in which programs that work into one folder at once seldom meet.
+
+    The first program goes from the beginning, the second from the end, others take what comes. Which one this is it
+    learns from locks on the first bytes of the settings, held until `stack` is closed. Where there are no locks, all
+    go from the beginning.
+    """
+    with contextlib.suppress(OSError):
+        file = stack.enter_context(open(folder / settings_file.FILE_NAME, "r+b"))  # noqa: SIM115
+        for offset, turn in enumerate([paths, paths[::-1]]):
+            with contextlib.suppress(BlockingIOError, PermissionError):  # another program holds this one
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+                return turn
+        return random.sample(paths, len(paths))
+    return paths

@@ -1,9 +1,7 @@
-"""What the features in an output folder were made with, so that features of two kinds never mix in one folder."""
+"""Records what the features in an output folder were made with, so that features of two kinds never mix in it."""
 
 import json
 import os
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,91 +10,77 @@ from utils.errors import SettingsError
 from utils.outputs.atomic import locked, whole_file
 
 FILE_NAME = "settings.json"
-MAX_TICK_SECONDS = 3.0  # the coarsest file times, FAT's, are 2 s apart
 
 Settings = dict[str, object]
 
 
-class _Entry(NamedTuple):
-    """What features of one type are made with, and from when on: files of an earlier time are not of them."""
+class Record(NamedTuple):
+    """The settings of one feature type, and the st_mtime that files made with them are later than."""
 
     since: float
     settings: Settings
 
 
-def recorded(folder: Path, feature_type: str) -> Settings:
-    """What features of that type in `folder` were made with; empty where nothing is known."""
-    entry = _read(folder).get(feature_type)
-    return entry.settings if entry else {}
+def recorded(folder: Path, feature_type: str) -> Record | None:
+    """Return the record of a feature type, if there is one. Raises SettingsError where it cannot be read."""
+    return _read(folder).get(feature_type)
 
 
-def since(folder: Path, feature_type: str) -> float:
-    """The earliest st_mtime of files that were made with what is recorded; 0 where nothing is known."""
-    entry = _read(folder).get(feature_type)
-    return entry.since if entry else 0.0
+def record(folder: Path, feature_type: str, settings: Settings, overwrite: bool = False) -> Record:
+    """Write down what features of that type are made with from now on, in addition to what is recorded already.
+
+    With `overwrite`, files and settings of before do not count any longer; nor do files of the same tick of the file
+    system's clock: at worst, one is made twice. Raises SettingsError, also where other settings are recorded, and
+    SaveError.
+    """
+    with locked(folder):
+        records = _read(folder)
+        before = records.get(feature_type)
+        if before is not None and not overwrite:
+            if changes := differences(before.settings, settings):
+                raise refused(folder, feature_type, changes)
+            settings = before.settings | settings
+            if settings == before.settings:
+                return before
+        with whole_file(folder / FILE_NAME) as file:
+            now = os.fstat(file.fileno()).st_mtime  # by the file system's clock, which may be another machine's
+            since = now if before is None or overwrite else before.since
+            records[feature_type] = Record(since, settings)
+            shown = {name: entry._asdict() for name, entry in records.items()}
+            file.write((json.dumps(shown, indent=2) + "\n").encode())
+    return records[feature_type]
 
 
 def differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    """What changed, for people to read; settings that only one of both knows, as of another stream, did not."""
+    """Name the settings that changed. One that only one of both has, as of another stream, did not."""
     return ", ".join(
         f"{name} was {before[name]} and is {value}" for name, value in now.items() if before.get(name, value) != value
     )
 
 
-def record(folder: Path, feature_type: str, settings: Settings, anew: bool = False) -> None:
-    """Write down what features of that type in `folder` are made with from now on, besides what is recorded already.
-
-    With `anew` nothing that was made before counts any longer: neither its files nor its settings. Raises
-    SettingsError and OSError.
-    """
-    with locked(folder):
-        every = _read(folder)
-        before = every.get(feature_type)
-        if before is None or anew:
-            after = _Entry(_now(folder), settings)
-        else:
-            after = _Entry(before.since, before.settings | settings)
-        if after == before:
-            return
-        every[feature_type] = after
-        shown = {name: entry._asdict() for name, entry in every.items()}
-        with whole_file(folder / FILE_NAME) as file:
-            file.write((json.dumps(shown, indent=2) + "\n").encode())
+def refused(folder: Path, feature_type: str, reason: str) -> SettingsError:
+    """Return the error for a folder with features that must not be mixed with those asked for."""
+    return SettingsError(
+        f"{folder} holds other {feature_type} features: {reason}. Give another --output_path, or --overwrite to "
+        "extract anew"
+    )
 
 
-def _now(folder: Path) -> float:
-    """The time as files in `folder` are stamped, later than all that are there, no later than any to come.
-
-    It waits for the next tick of the file system's clock, which may be another machine's: mostly milliseconds.
-    """
-    give_up = time.monotonic() + MAX_TICK_SECONDS
-    with tempfile.TemporaryFile(dir=folder) as file:
-        first = now = os.fstat(file.fileno()).st_mtime
-        while now <= first and time.monotonic() < give_up:
-            time.sleep(0.001)
-            os.utime(file.fileno())
-            now = os.fstat(file.fileno()).st_mtime
-    return now
-
-
-def _read(folder: Path) -> dict[str, _Entry]:
+def _read(folder: Path) -> dict[str, Record]:
     path = folder / FILE_NAME
     try:
-        every = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise SettingsError(f"{path} cannot be read: {error}. Delete it, or give another --output_path") from error
-    unusable = SettingsError(f"{path} holds no settings. Delete it, or give another --output_path")
-    if not isinstance(every, dict):
-        raise unusable
-    entries = {}
-    for feature_type, entry in every.items():
+    records = {}
+    for feature_type, entry in entries.items() if isinstance(entries, dict) else [("", None)]:
         match entry:
-            case {"since": int() | float() as start, "settings": dict() as settings}:
-                entries[feature_type] = _Entry(start, settings)
-            case dict() if "settings" not in entry:  # of before there was a `since`
-                entries[feature_type] = _Entry(0.0, entry)
+            case {"since": int() | float() as since, "settings": dict() as settings}:
+                records[feature_type] = Record(since, settings)
+            case dict() if "settings" not in entry:  # of the first versions, which kept no `since`
+                records[feature_type] = Record(0.0, entry)
             case _:
-                raise unusable
-    return entries
+                raise SettingsError(f"{path} holds no settings. Delete it, or give another --output_path")
+    return records

@@ -1,4 +1,4 @@
-"""What became of each video: the log `status.jsonl` in the output folder, one JSON object a line.
+"""The log `status.jsonl` in the output folder: what became of each video, one JSON object a line.
 
 Several programs may write it at once, and any of them may be killed: each writes whole lines under a lock, and cuts
 off what another one left torn.
@@ -11,18 +11,16 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from utils.outputs.atomic import saving
 from utils.results import Row
+from utils.video_list import absolute
 
 FILE_NAME = "status.jsonl"
 MAX_HELD = 1000  # rows
-BLOCK_BYTES = 1 << 16
+MAX_LINE_BYTES = 1 << 18  # more than the longest path, files and error have
 NOT_OF_THE_VIDEO = ("disk_full", "cannot_save")  # reasons why any video would have failed
-
-# How a line begins: `failed_before` passes over most lines without parsing them.
-PATH, STATUS = b'{"path": "', b'", "status": "'
 
 
 class StatusLog:
@@ -40,14 +38,25 @@ class StatusLog:
     def __enter__(self) -> "StatusLog":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def add(self, row: Row) -> None:
         """Log a row."""
-        self._held.append(self._line(row))
+        entry = {
+            "path": row.path,
+            "status": row.status,
+            "reason": row.reason,
+            "error": row.error,
+            "outputs": row.outputs,
+            "seconds": row.seconds,
+            "missing": row.missing or None,
+            "missing_seconds": row.missing_seconds,
+            "feature_type": self._feature_type,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        # In ASCII, a name that is no text keeps its bytes, as lone surrogates.
+        self._held.append(json.dumps(entry).encode("ascii") + b"\n")
         if row.status != "skipped" or len(self._held) >= MAX_HELD:
             self.close()
 
@@ -57,86 +66,30 @@ class StatusLog:
         if lines:
             _append(self._path, b"".join(lines))
 
-    def _line(self, row: Row) -> bytes:
-        """ASCII, in which a name that is no text keeps its bytes as lone surrogates."""
-        entry = {
-            "path": row.path,
-            "status": row.status,
-            "reason": row.reason,
-            "error": row.error,
-            "outputs": row.outputs,
-            "seconds": row.seconds,
-            "missing": row.missing or None,
-            "feature_type": self._feature_type,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        return json.dumps(entry).encode("ascii") + b"\n"
+
+def read_log(folder: Path, feature_type: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a feature type, from the oldest on, but for those of skipped videos.
+
+    Lines that are no such rows are passed over, as is everything where there is no log.
+    """
+    with contextlib.suppress(FileNotFoundError), open(folder / FILE_NAME, "rb") as file:
+        for line in file:
+            if b'"status": "skipped"' not in line:  # to parse a million of them would take seconds
+                row = _parse(line)
+                if row is not None and row.get("feature_type") == feature_type and isinstance(row.get("path"), str):
+                    yield row
 
 
 def failed_before(folder: Path, feature_type: str) -> set[str]:
-    """The absolute paths of the videos that failed, for reasons of their own, when they were last worked on."""
+    """Return the absolute paths of the videos that failed, for reasons of their own, when last worked on."""
     failed: set[str] = set()
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(open(folder / FILE_NAME, "rb"))
-        except FileNotFoundError:
-            return failed
-        here = os.getcwd()
-        for line in file:
-            if b'"failed"' not in line:
-                path = _path_at_start(line)
-                if path is not None and os.path.normpath(os.path.join(here, path)) not in failed:
-                    continue
-            match _object(line):
-                case {"path": str(path), "status": "failed", "feature_type": kind, **rest} if kind == feature_type:
-                    if rest.get("reason") not in NOT_OF_THE_VIDEO:
-                        failed.add(os.path.abspath(path))
-                case {"path": str(path), "status": "ok", "feature_type": kind} if kind == feature_type:
-                    failed.discard(os.path.abspath(path))
+    for row in read_log(folder, feature_type):
+        match row:
+            case {"path": path, "status": "failed"} if row.get("reason") not in NOT_OF_THE_VIDEO:
+                failed.add(absolute(path))
+            case {"path": path, "status": "ok"}:
+                failed.discard(absolute(path))
     return failed
-
-
-def owners(folder: Path, feature_type: str) -> dict[int, int]:
-    """Of which video each set of files is: by the hash of its first file's path, the hash of the absolute path.
-
-    Hashes, because there can be a million; of the last row that tells.
-    """
-    return {hash(outputs[0]): hash(os.path.abspath(path)) for path, outputs in _extracted(folder, feature_type)}
-
-
-def owner(folder: Path, feature_type: str, output: str) -> str | None:
-    """The absolute path of the video that a file is of, if the log knows."""
-    found = None
-    for path, outputs in _extracted(folder, feature_type):
-        if output in outputs:
-            found = os.path.abspath(path)
-    return found
-
-
-def _extracted(folder: Path, feature_type: str) -> Iterator[tuple[str, list[str]]]:
-    """The videos whose features were extracted, with the files of them."""
-    with contextlib.suppress(FileNotFoundError), open(folder / FILE_NAME, "rb") as file:
-        for line in file:
-            if b'"status": "ok"' not in line:
-                continue
-            match _object(line):
-                case {"path": str(path), "outputs": [str(), *_] as outputs, "feature_type": kind}:
-                    if kind == feature_type:
-                        yield path, [str(output) for output in outputs]
-
-
-def _path_at_start(line: bytes) -> str | None:
-    """The path in a line that begins as all of this log do, without a look at the rest."""
-    start, status, _ = line.partition(STATUS)
-    if not status or not start.startswith(PATH):
-        return None
-    try:
-        path = start[len(PATH) :].decode("ascii")
-        if "\\" in path or '"' in path:
-            path = json.loads(f'"{path}"')
-    except ValueError:  # what was found is not all of the path, or more
-        return None
-    return path
 
 
 def _append(path: Path, lines: bytes) -> None:
@@ -147,7 +100,7 @@ def _append(path: Path, lines: bytes) -> None:
         try:
             with contextlib.suppress(OSError):  # no locks here
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            lines = _mended(descriptor) + lines
+            lines = _mend_end(descriptor) + lines
             size = os.fstat(descriptor).st_size
             try:
                 while lines:
@@ -160,23 +113,21 @@ def _append(path: Path, lines: bytes) -> None:
             os.close(descriptor)
 
 
-def _mended(descriptor: int) -> bytes:
-    """Cut off the torn line that a killed program left; gives what must come before the next line."""
-    start = size = os.fstat(descriptor).st_size
-    end = b""
-    while start and b"\n" not in end:
-        start = max(0, start - BLOCK_BYTES)
-        end = os.pread(descriptor, min(BLOCK_BYTES, size - len(end) - start), start) + end
+def _mend_end(descriptor: int) -> bytes:
+    """Cut off the torn line that a killed program left; returns what must be written before the next line."""
+    size = os.fstat(descriptor).st_size
+    end = os.pread(descriptor, MAX_LINE_BYTES, max(0, size - MAX_LINE_BYTES))
     last = end.rpartition(b"\n")[2]
-    if last and _object(last) is not None:
+    if not last:
+        return b""
+    if _parse(last) is not None or len(last) == MAX_LINE_BYTES:  # whole, or none of ours
         return b"\n"
-    if last:
-        os.ftruncate(descriptor, size - len(last))
+    os.ftruncate(descriptor, size - len(last))
     return b""
 
 
-def _object(line: bytes) -> dict[str, object] | None:
-    """The JSON object in a line, if that is what it holds."""
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a line, if that is what it holds."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):

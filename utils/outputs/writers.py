@@ -1,100 +1,77 @@
-"""Features -> printed, or files that appear whole or not at all."""
+"""Features -> files or text. The one place that knows the names and the format of output files."""
 
-import functools
-import io
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from utils.outputs.atomic import whole_file
-from utils.results import Arrays, Features
+from utils.results import Features
 
 TYPES = (np.float32, np.uint8)  # of features, plain and quantized
-LONGEST_HEADER = 1024  # bytes
 NUM_ROWS_SHOWN = 6
 NUM_VALUES_SHOWN = 3  # at either end of a row
 
 
+def output_paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[str]:
+    """Return the paths of a video's files, one for each of its arrays."""
+    return [str(folder / f"{stem}_{suffix}.npy") for suffix in suffixes]
+
+
+def saved_stems(folder: Path, suffix: str) -> set[str]:
+    """Return the stems of the videos of which there is an array, but for those in folders below."""
+    end = f"_{suffix}.npy"
+    return {entry.name.removesuffix(end) for entry in os.scandir(folder) if entry.name.endswith(end)}
+
+
 def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
-    """Write `<stem>_<suffix>.npy` for each array, (N, D), of its own type; gives their paths. Raises SaveError."""
-    outputs = []
-    for suffix, rows in features.arrays.items():
-        path = file_of(folder, stem, suffix)
-        with whole_file(path) as file:
+    """Write each array, (N, D), as it is, to a file of its own; returns their paths. Raises SaveError."""
+    paths = output_paths(folder, stem, list(features.arrays))
+    for path, rows in zip(paths, features.arrays.values(), strict=True):
+        with whole_file(Path(path)) as file:
             np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
-        outputs.append(str(path))
-    return outputs
+    return paths
+
+
+def load(folder: Path, stem: str, suffixes: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return a video's saved arrays, by suffix. Raises OSError and ValueError where they cannot be read."""
+    paths = output_paths(folder, stem, suffixes)
+    return {suffix: np.load(path, allow_pickle=False) for suffix, path in zip(suffixes, paths, strict=True)}
 
 
 def is_saved(folder: Path, stem: str, suffixes: Sequence[str], since: float = 0.0) -> bool:
-    """Whether all of a video's files are there, whole, of as many rows, and none older than `since`."""
-    lengths = {_num_rows(f"{folder}/{stem}_{suffix}.npy", since) for suffix in suffixes}
-    return len(lengths) == 1 and 0 not in lengths
-
-
-def _num_rows(path: str, since: float) -> int:
-    """How many rows a file of features has; 0 where it is not one, not whole, or too old."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return 0
-    try:
-        state = os.fstat(descriptor)
-        shape, num_bytes = _described(os.pread(descriptor, LONGEST_HEADER, 0).partition(b"\n")[0])
-    except OSError:
-        return 0
-    finally:
-        os.close(descriptor)
-    return shape[0] if shape and state.st_size == num_bytes and state.st_mtime >= since else 0
-
-
-@functools.lru_cache(maxsize=1000)
-def _described(header: bytes) -> tuple[tuple[int, ...], int]:
-    """The shape of the features and the size of the file that begins with a header; no shape where it is of none.
-
-    There are few different headers in a folder of many files, and NumPy takes long to read one.
-    """
-    try:
-        file = io.BytesIO(header + b"\n")
-        version = np.lib.format.read_magic(file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
-            version
-        ]
-        shape, _, dtype = read_header(file)
-    except (KeyError, ValueError):
-        return (), 0
-    if len(shape) != 2 or dtype not in TYPES:
-        return (), 0
-    return shape, file.tell() + dtype.itemsize * math.prod(shape)
-
-
-def file_of(folder: Path, stem: str, suffix: str) -> Path:
-    """Where a video's features of one stream are kept."""
-    return folder / f"{stem}_{suffix}.npy"
-
-
-def load(outputs: Sequence[str]) -> Arrays:
-    return {Path(path).stem.rpartition("_")[2]: np.load(path, allow_pickle=False) for path in outputs}
+    """Say if all of a video's files are there, whole, with equally many rows, and later than the st_mtime `since`."""
+    num_rows = {_num_rows(path, since) for path in output_paths(folder, stem, suffixes)}
+    return len(num_rows) == 1 and 0 not in num_rows
 
 
 def describe(path: str, features: Features) -> str:
-    """Shapes, time spans and an excerpt of each array, for people to read."""
+    """Return shapes, time spans and an excerpt of each array, for people to read."""
     lines = [f"{path}: {features.seconds:.2f} s"]
     for suffix, rows in features.arrays.items():
         lines.append(f"  {suffix} {rows.shape} {rows.dtype}, mean {rows.mean():.4f}, largest {rows.max():.4f}")
-        shown = list(range(len(rows)))
-        if len(rows) > NUM_ROWS_SHOWN:
-            shown = [*range(NUM_ROWS_SHOWN - 1), len(rows) - 1]
-        for i in shown:
-            begin, end = features.spans[i]
-            first, last = (
-                " ".join(f"{value:8.4f}" for value in values)
-                for values in (rows[i, :NUM_VALUES_SHOWN], rows[i, -NUM_VALUES_SHOWN:])
-            )
-            if i == len(rows) - 1 and len(rows) > NUM_ROWS_SHOWN:
+        for i, (row, (begin, end)) in enumerate(zip(rows, features.spans, strict=True), start=1):
+            if i < NUM_ROWS_SHOWN or i == len(rows):
+                first, last = (
+                    " ".join(f"{value:8.4f}" for value in part)
+                    for part in (row[:NUM_VALUES_SHOWN], row[-NUM_VALUES_SHOWN:])
+                )
+                lines.append(f"    {begin:8.2f} - {end:8.2f} s  {first} ... {last}")
+            elif i == NUM_ROWS_SHOWN:
                 lines.append("    ...")
-            lines.append(f"    {begin:8.2f} - {end:8.2f} s  {first} ... {last}")
     return "\n".join(lines)
+
+
+def _num_rows(path: str, since: float) -> int:
+    """Return the number of rows in a file of features; 0 where it is not one, not whole, or not later than `since`."""
+    try:
+        state = os.stat(path)
+        rows = np.load(path, mmap_mode="r", allow_pickle=False) if state.st_mtime > since else None
+    except (OSError, EOFError, ValueError):  # also where the file is shorter than its header says
+        return 0
+    if not isinstance(rows, np.memmap) or rows.ndim != 2 or rows.dtype not in TYPES:
+        return 0
+    return len(rows) if state.st_size == rows.offset + rows.nbytes else 0

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,24 +11,34 @@ from torch import Tensor, nn
 
 from utils.errors import WeightsError
 
+MAGIC = (b"PK\x03\x04", b"\x80")  # what checkpoints begin with, as zip files and as pickles of before PyTorch 1.6
 
-def load(network: nn.Module, path: Path, our_key: Callable[[str], str]) -> None:
+
+def load_weights(network: nn.Module, path: Path, our_key: Callable[[str], str]) -> None:
     """Fill `network` with a published state dict, whose keys `our_key` turns into the network's own.
 
-    Strict: every entry must be there with its shape, and no other. Only tensors are unpickled.
+    Strict: every entry must be there with its shape, and no other. Only tensors are unpickled. Raises WeightsError.
     """
+    no_tensors = f"{path}: not a plain state dict of tensors"
     try:
+        with open(path, "rb") as file:
+            if not file.read(4).startswith(MAGIC):
+                raise WeightsError(f"{path}: not a PyTorch checkpoint")
         published = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-        cause = next(iter(str(error).splitlines()), type(error).__name__)
-        raise WeightsError(f"{path}: not a checkpoint that can be read: {cause}") from error
-    if not isinstance(published, dict) or not all(isinstance(entry, torch.Tensor) for entry in published.values()):
-        raise WeightsError(f"{path}: not a plain state dict of tensors")
-    fill(network, published, path, our_key)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
+        is_whole = isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path)
+        raise WeightsError(no_tensors if is_whole else f"{path}: a checkpoint that is cut off or damaged") from error
+    if not isinstance(published, dict) or not all(isinstance(entry, Tensor) for entry in published.values()):
+        raise WeightsError(no_tensors)
+    fill_weights(network, published, path, our_key)
 
 
-def fill(network: nn.Module, published: Mapping[str, Tensor], path: Path, our_key: Callable[[str], str]) -> None:
-    """Fill `network` with the entries of a checkpoint that was read from `path`, as strictly as `load`."""
+def fill_weights(
+    network: nn.Module, published: Mapping[str, Tensor], path: Path, our_key: Callable[[str], str]
+) -> None:
+    """Fill `network` with the entries of a checkpoint that was read from `path`, as strictly as `load_weights`."""
     state = {}
     for key, entry in published.items():
         try:
@@ -48,7 +59,7 @@ def fill(network: nn.Module, published: Mapping[str, Tensor], path: Path, our_ke
     network.load_state_dict(state)
 
 
-def randomize(network: nn.Module, seed: int) -> None:
+def randomize_weights(network: nn.Module, seed: int) -> None:
     """Give `network` untrained weights, the same at every call: He-normal kernels, no biases."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,14 +1,13 @@
-"""Published weights: found, downloaded, verified.
+"""Finds, downloads and verifies published weights.
 
-A download goes to a `.part` file beside its place, is resumed from there by the next attempt or the next run, and
-is renamed into place only when its hash is right. A file lock lets several programs ask for the same file at once.
+A download goes to a `.part` file beside its path, is resumed from there by the next attempt or the next run, and is
+renamed only when its hash is right. A file lock lets several programs ask for the same file at once.
 """
 
 import contextlib
 import fcntl
 import hashlib
 import http.client
-import json
 import os
 import socket
 import ssl
@@ -16,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tqdm import tqdm
@@ -28,134 +27,129 @@ ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 1.0
 TIMEOUT_SECONDS = 30.0
 CHUNK_BYTES = 1 << 20
+BUSY = (429, 500, 502, 503, 504)  # HTTP statuses that pass
 
 
 def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Path]:
-    """Where each of the weights lies, downloaded and verified if need be.
+    """Return the path of each of the weights, downloaded and verified if need be.
 
-    `wanted` holds, by the option that overrides its place, each file and the path that the user gave, if any. A
-    given file must exist and is taken as it is; the others are the published ones, at their default places.
-    Raises WeightsError, and UnreachableError where there is no network.
+    `wanted` holds, by the option that overrides its path, each file and the path that the user gave, if any. A given
+    file must exist and is taken as it is; the others are the published ones, at their default paths. Raises
+    WeightsError, and UnreachableError where there is no network.
     """
     for option, (weights, given) in wanted.items():
         if given is not None and not os.path.isfile(given):
             raise WeightsError(f"--{option}: no such file: {given} ({weights.title} weights)")
-    places = {option: Path(given or weights.path) for option, (weights, given) in wanted.items()}
     published = {option: weights for option, (weights, given) in wanted.items() if given is None}
     try:
         for weights in published.values():
-            if not weights.path.exists():
-                download(weights)
+            download(weights)
     except WeightsError as error:
         ways_out = [
-            f"  {weights.title}: fetch {weights.urls[0]}\n"
+            f"\n  {weights.title}: fetch {weights.urls[0]}\n"
             f"    and put it at {weights.path}, or name a copy with --{option}"
             for option, weights in published.items()
             if not weights.path.exists()
         ]
-        raise type(error)("\n".join([str(error), *ways_out])) from error
+        raise type(error)("".join([str(error), *ways_out])) from error
     for option, weights in published.items():
-        if not is_published(weights, weights.path):
+        if not _is_verified(weights):
             raise WeightsError(
                 f"{weights.path} is not the published {weights.title} checkpoint: its hash is wrong. Delete it to "
                 f"download it from {weights.urls[0]}, or name it with --{option} to use it as it is"
             )
-    return places
+    return {option: Path(given or weights.path) for option, (weights, given) in wanted.items()}
 
 
 def download(weights: WeightsFile) -> None:
-    """Put the published file at `weights.path`, which appears whole or not at all.
+    """Put the published file at `weights.path`, whole, unless there is a file.
 
-    Safe when several programs do it at once: one downloads, the others wait for it.
+    Safe when several programs do it at once: one downloads, the others wait for it. Raises WeightsError.
     """
+    if weights.path.exists():
+        return
     try:
         weights.path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(weights.path.with_name(weights.path.name + ".lock")):
+        with open(f"{weights.path}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it when the program dies
             if not weights.path.exists():
-                _fetch_from_any(weights)
+                _fetch_from_any(weights, part := Path(f"{weights.path}.part"))
+                os.replace(part, weights.path)
     except OSError as error:
         raise WeightsError(f"cannot keep the {weights.title} weights: {error}") from error
 
 
-def is_published(weights: WeightsFile, path: Path) -> bool:
-    """Whether the file's bytes have the published hash. Remembered beside the file, so that it costs once."""
-    state = path.stat()
-    seen = {"hash": weights.git_blob or weights.sha256, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
-    memory = path.with_name(path.name + ".verified")
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(memory.read_text()) == seen:
-            return True
-    if not _has_published_hash(weights, path):
-        return False
-    with contextlib.suppress(OSError):  # a read-only folder: hash again next time
-        memory.write_text(json.dumps(seen))
-    return True
-
-
-def _has_published_hash(weights: WeightsFile, path: Path) -> bool:
-    if weights.git_blob is not None:
-        return git_blob(path) == weights.git_blob
-    return weights.sha256 is not None and _digest(path, hashlib.sha256()).startswith(weights.sha256)
-
-
-def git_blob(path: Path) -> str:
-    """The git blob id of a file."""
-    return _digest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size))
-
-
 def fingerprint(weights: WeightsFile, given: str | None) -> str:
-    """What tells apart the weights that `obtain` found: their git blob id, known without reading verified files."""
+    """Return the git blob id of the weights that `obtain` found, for verified files without reading them again."""
     if given is None and weights.git_blob is not None:
         return weights.git_blob
     return git_blob(Path(given or weights.path))
 
 
-def _fetch_from_any(weights: WeightsFile) -> None:
-    """Put the file at its place from the first of its homes that has it."""
-    part = weights.path.with_name(weights.path.name + ".part")
+def _has_published_hash(weights: WeightsFile, path: Path) -> bool:
+    if weights.git_blob is not None:
+        return git_blob(path) == weights.git_blob
+    return weights.sha256 is not None and _hash(path, hashlib.sha256()).startswith(weights.sha256)
+
+
+def git_blob(path: Path) -> str:
+    """Return the git blob id of a file."""
+    return _hash(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size))
+
+
+def _is_verified(weights: WeightsFile) -> bool:
+    """Say if the file is the published one. That is remembered beside the file, so that it costs once."""
+    state = weights.path.stat()
+    verified = f"{weights.git_blob or weights.sha256} {state.st_size} {state.st_mtime_ns}"
+    memory = Path(f"{weights.path}.verified")
+    with contextlib.suppress(OSError, ValueError):
+        if memory.read_text() == verified:
+            return True
+    if not _has_published_hash(weights, weights.path):
+        return False
+    with contextlib.suppress(OSError):  # a read-only folder: hash again next time
+        memory.write_text(verified)
+    return True
+
+
+def _fetch_from_any(weights: WeightsFile, part: Path) -> None:
+    """Bring `part` to the whole, verified file, from the first URL that has it."""
     failures = []
     for url in weights.urls:
         print(f"Downloading {weights.title} weights ({weights.licence}) from {url}", file=sys.stderr)
         try:
-            _fetch(url, part, weights)
+            return _fetch(url, part, weights)
         except WeightsError as error:
             failures.append(error)
-        else:
-            os.replace(part, weights.path)
-            return
-    kind = UnreachableError if all(isinstance(f, UnreachableError) for f in failures) else WeightsError
+    kind = UnreachableError if all(isinstance(failure, UnreachableError) for failure in failures) else WeightsError
     raise kind(f"cannot download the {weights.title} weights: " + "; ".join(map(str, failures)))
 
 
 def _fetch(url: str, part: Path, weights: WeightsFile) -> None:
-    """Bring `part` to the whole, verified file: resumed, retried, and begun anew once where what was there is wrong."""
-    resumed = part.exists()
+    """Resume `part`, retry what may pass, and begin anew once where what was there is wrong."""
+    is_resumed = part.exists()
     for attempt in range(ATTEMPTS):
-        last = attempt == ATTEMPTS - 1
         try:
             _receive(url, part)
-        except urllib.error.HTTPError as error:
-            if last or error.code not in (429, 500, 502, 503, 504):
-                raise WeightsError(f"{url}: HTTP {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)  # URLError wraps what went wrong
-            if last or isinstance(reason, (socket.gaierror, ssl.SSLError)):
-                raise _connection_failure(url, error, reason) from error
-        else:
-            if _has_published_hash(weights, part):
-                return
-            part.unlink()
-            if not resumed:
-                raise WeightsError(f"{url}: what came is not the published file: its hash is wrong")
-            resumed = False
+            cause = error.reason if isinstance(error, urllib.error.URLError) else error
+            if isinstance(error, urllib.error.HTTPError):
+                failure, may_pass = WeightsError(f"{url}: HTTP {error.code} {cause}"), error.code in BUSY
+            else:
+                never_connected = cause is not error and not isinstance(cause, ssl.SSLError)
+                failure = (UnreachableError if never_connected else WeightsError)(f"{url}: {cause}")
+                may_pass = not isinstance(cause, (socket.gaierror, ssl.SSLError))
+            if attempt == ATTEMPTS - 1 or not may_pass:
+                raise failure from error
+            time.sleep(FIRST_WAIT_SECONDS * 2**attempt)
             continue
-        time.sleep(FIRST_WAIT_SECONDS * 2**attempt)
-    raise WeightsError(f"{url}: gave up after {ATTEMPTS} attempts")
-
-
-def _connection_failure(url: str, error: Exception, reason: object) -> WeightsError:
-    never_connected = isinstance(error, urllib.error.URLError) and not isinstance(reason, ssl.SSLError)
-    return (UnreachableError if never_connected else WeightsError)(f"{url}: {reason}")
+        if _has_published_hash(weights, part):
+            return
+        part.unlink()
+        if not is_resumed:
+            break
+        is_resumed = False
+    raise WeightsError(f"{url}: what came is not the published file: its hash is wrong")
 
 
 def _receive(url: str, part: Path) -> None:
@@ -188,16 +182,8 @@ def _receive(url: str, part: Path) -> None:
         raise ConnectionError(f"the connection broke after {received} of {total} bytes")
 
 
-def _digest(path: Path, digest: "hashlib._Hash") -> str:
+def _hash(path: Path, digest: "hashlib._Hash") -> str:
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock at `path`, against other programs too; the system lets go of it when a program dies."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -19,7 +19,7 @@ from tests.helpers.sounds import Audio, chord, noise, write_sound, write_wav
 from tests.media.test_audio import write_silent_video
 from tests.models.vggish.test_front_end import by_definition, by_later_resampy
 from utils.errors import MediaError
-from utils.outputs.writers import is_saved, save_numpy, text_of
+from utils.outputs.writers import describe, is_saved, save_numpy
 from utils.results import Features
 
 pytest_plugins = ("tests.helpers.vggish_fixtures",)
@@ -209,7 +209,7 @@ def test_quantized_features_are_saved_and_known_again(tmp_path: Path) -> None:
     assert saved.dtype == np.uint8
     np.testing.assert_array_equal(saved, rows)
     assert is_saved(tmp_path, "a sound", ["vggish"])
-    assert "255.0000" in text_of("a sound.wav", features)
+    assert "255.0000" in describe("a sound.wav", features)
 
 
 PEAK_MEMORY = """
