@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import models
 from models.extraction import Job
 from utils.cli import make_parser
-from utils.devices import CPU, DeviceError, num_lanes, precision_on, resolve
+from utils.devices import CPU, DeviceError, precision_on, resolve, workers_on
 from utils.media.options import DecodeOptions
 from utils.video_list import distinct, expanded, read_list, unique_stems
 
@@ -63,6 +63,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             precision_on(device, options.precision)
         if options.hardware_decoding and set(devices) == {CPU}:
             raise DeviceError("--hardware_decoding: that is done by GPUs, and none is used")
+        devices = workers_on(devices)
     except (ValueError, DeviceError) as error:
         parser.error(str(error))
     _start_log(logging.WARNING if options.quiet else options.log_level.upper())
@@ -81,9 +82,8 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def run(job: Job, paths: list[str], devices: list[str], options: argparse.Namespace) -> int:
     """Do the job on all videos, tell how it goes, and give the exit status."""
-    from utils.errors import SaveError, SettingsError, WeightsError
+    from utils.errors import CannotStartError, SaveError, SettingsError, WeightsError
     from utils.progress import Progress
-    from utils.workers import pool as workers
 
     try:
         job, fingerprints = with_weights(job)
@@ -95,12 +95,12 @@ def run(job: Job, paths: list[str], devices: list[str], options: argparse.Namesp
     status = EXIT_OK
     with Progress(len(paths), options.quiet) as progress, _cleaned_up(job):
         try:
-            rows = workers.run(job, devices, videos, options.timeout_per_video, num_lanes)
+            rows = _rows(job, devices, videos, options.timeout_per_video)
             for row in _logged(rows, job):
                 progress.add(row)
         except KeyboardInterrupt:
             status = EXIT_INTERRUPTED
-        except workers.CannotStartError as error:
+        except CannotStartError as error:
             log.error("main.py: cannot start: %s", error)
             status = EXIT_CANNOT_START
         except SaveError as error:
@@ -150,6 +150,27 @@ def with_output(
     output = resume.prepare(folder, job.feature_type, job.config.suffixes, settings, stems, options.overwrite)
     failed = failed_before(folder, job.feature_type) if options.skip_failed else set()
     return dataclasses.replace(job, output=output), resume.pending_videos(paths, job.stem, output, failed)
+
+
+def _rows(job: Job, devices: list[str], videos: Iterable["str | Row"], timeout: float | None) -> Iterator["Row"]:
+    """The rows of all videos, those that are done included. A stand-in until `pending_videos` reports these itself."""
+    from utils.workers.pool import run
+
+    done: list[Row] = []
+
+    def pending() -> Iterator[str | None]:
+        for video in videos:
+            if isinstance(video, str):
+                yield video
+            else:
+                done.append(video)
+                yield None
+
+    for row in run(job, devices, pending(), timeout):
+        yield row
+        while done:
+            yield done.pop(0)
+    yield from done
 
 
 def _logged(rows: Iterator["Row"], job: Job) -> Iterator["Row"]:

@@ -15,7 +15,7 @@ from utils.video_list import stem_of
 
 if TYPE_CHECKING:
     from utils.outputs.resume import Output
-    from utils.workers.pool import Done
+    from utils.results import Row
 
 
 @dataclass(frozen=True)
@@ -57,32 +57,32 @@ class Work:
     job: Job
     extractor: Any
 
-    def __call__(self, path: str, opened: Callable[[float], None]) -> "Done | None":
-        """Raises what the video fails with; gives None where another program has done it meanwhile."""
+    def __call__(self, path: str, opened: Callable[[float], None]) -> "Row":
+        """Raises what the video fails with; it is skipped where another program has done it meanwhile."""
         from torch import AcceleratorError
 
         from utils.errors import BrokenWorkerError
+        from utils.results import Row
 
         stem, output = self.job.stem(path), self.job.output
         if output is not None and output.is_done(stem):
             output.check_owner(path, stem)
-            return None
+            return Row(path, "skipped")
         try:
             return self._extract(path, stem, opened)
         except AcceleratorError as error:  # after which a GPU does nothing more for this process
             raise BrokenWorkerError(str(error)) from error
 
-    def _extract(self, path: str, stem: str, opened: Callable[[float], None]) -> "Done":
+    def _extract(self, path: str, stem: str, opened: Callable[[float], None]) -> "Row":
         from utils.outputs import writers as sinks
-        from utils.workers.pool import Done
+        from utils.results import Row
 
         frames_folder = Path(self.job.frames_path, f"{stem}_frames") if self.job.frames_path else None
         decode_options = dataclasses.replace(self.job.decode_options, opened=opened)
         features = self.extractor.extract(path, frames_folder, decode_options)
         if self.job.output is None:
             report = "\n".join(filter(None, [sinks.text_of(path, features), features.report]))
-            return Done([], features.seconds, report, features.missing)
+            return Row(path, "ok", seconds=features.seconds, report=report, missing=features.missing)
         outputs = sinks.save_numpy(features, self.job.output.folder, stem)
-        return Done(
-            outputs, features.seconds, f"{path}\n{features.report}" if features.report else "", features.missing
-        )
+        report = f"{path}\n{features.report}" if features.report else ""
+        return Row(path, "ok", None, None, outputs, features.seconds, report, features.missing)

@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from tests.helpers.oracles import REPOSITORY
+from utils import devices
 from utils.devices import (
     DEFAULT_PRECISION,
     PRECISIONS,
     DeviceError,
     dtype_of,
-    num_lanes,
     precision_on,
     resolve,
     set_tf32,
+    workers_on,
 )
 from utils.memory import items_that_fit
 
@@ -44,9 +45,33 @@ def test_gpus_are_taken_by_their_numbers(num_gpus: int) -> None:
             resolve(["2"])
 
 
-def test_a_gpu_has_several_videos_in_hand_and_the_cpu_one() -> None:
-    assert num_lanes("cpu") == 1
-    assert num_lanes("cuda:3") > 1
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "expected"),
+    [
+        ((5 * GB, 23 * GB), ["cuda:0", "cpu", "cuda:1"]),
+        ((35 * GB, 24 * GB), ["cuda:0", "cpu", "cuda:1", "cuda:0", "cuda:1"]),
+        ((12 * GB, 80 * GB), ["cuda:0", "cpu", "cuda:1", "cuda:1", "cuda:1"]),
+    ],
+)
+def test_a_gpu_takes_as_many_workers_as_suit_its_free_memory(
+    free_bytes: tuple[int, ...], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "PRINT_FREE_BYTES", f"import sys; print(*{free_bytes}[:len(sys.argv) - 1])")
+    assert workers_on(["cuda:0", "cpu", "cuda:1"]) == expected
+
+
+def test_a_gpu_takes_as_many_workers_as_are_wanted_or_one_if_its_memory_cannot_be_told() -> None:
+    assert workers_on(["cuda:0", "cpu", "cpu"], 2) == ["cuda:0", "cpu", "cpu", "cuda:0"]
+    if not torch.cuda.is_available():
+        assert workers_on(["cuda:0", "cuda:1"]) == ["cuda:0", "cuda:1"]
+
+
+def test_the_cpu_is_not_asked_for_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(subprocess, "run")
+    assert workers_on(["cpu", "cpu"]) == ["cpu", "cpu"]
 
 
 @pytest.mark.parametrize(
@@ -102,12 +127,13 @@ def test_a_precision_is_a_type_of_numbers_and_whether_convolutions_are_in_tf32(
 
 
 @pytest.mark.parametrize(
-    ("free", "num_sharing", "expected"), [(1000, 1, 50), (1000, 4, 12), (10**6, 4, 256), (1, 1, 1), (0, 4, 1)]
+    ("free", "num_sharing", "expected"),
+    [(1200, 1, 60), (400, 1, 20), (1200, 3, 20), (900, 3, 20), (300, 3, 15), (10**6, 1, 60), (1, 1, 1), (0, 3, 1)],
 )
-def test_half_of_the_free_memory_of_a_gpu_is_shared(
+def test_workers_share_half_of_the_memory_of_a_gpu_and_take_at_most_half_of_what_is_free(
     free: int, num_sharing: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1200))
     assert items_that_fit("cuda:0", bytes_per_item=10, most=256, num_sharing=num_sharing) == expected
 
 

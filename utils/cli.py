@@ -64,7 +64,7 @@ def make_parser(extractors: Mapping[str, ModuleType]) -> argparse.ArgumentParser
         "--timeout_per_video",
         type=_seconds,
         metavar="SECONDS",
-        help="how long a video may take (default: ten times its length for each that shares its worker, and at least "
+        help="how long a video may take (default: ten times its length for each worker on its device, and at least "
         "ten minutes)",
     )
 

@@ -26,11 +26,14 @@ def keep_freed_memory() -> None:
 
 
 def items_that_fit(device: str, bytes_per_item: int, most: int, num_sharing: int) -> int:
-    """How many items of that size a GPU's free memory holds, half of it left, for each of some that share it."""
+    """Return how many items of that size fit a worker's share of a GPU: half the memory, for some workers together.
+
+    Those that began earlier have taken from the free memory already; where others are to come, it is not all for one.
+    """
     import torch
 
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(most, free // 2 // num_sharing // bytes_per_item))
+    free, total = torch.cuda.mem_get_info(device)
+    return max(1, min(most, min(free // 2, total // (2 * num_sharing)) // bytes_per_item))
 
 
 def retry_with_half_batch(work: Callable[[int], Result], batch_size: int) -> Result:

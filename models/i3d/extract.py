@@ -20,7 +20,7 @@ from models.i3d.transforms import center_crop, normalize_rgb
 from models.pwc.checkpoint import our_key as our_pwc_key
 from models.pwc.fused_decoder import fuse_decoders
 from models.pwc.net import PWCNet
-from utils.devices import device_context, dtype_of, num_lanes, precision_on, set_tf32
+from utils.devices import device_context, dtype_of, precision_on, set_tf32
 from utils.errors import MediaError
 from utils.media.device_frames import scaled_frames
 from utils.media.options import DecodeOptions
@@ -186,7 +186,7 @@ class Extractor:
         if self.device.type == "cpu":
             return CPU_BATCH
         device, size = str(self.device), dtype_of(self.precision, supports_fp16=True).itemsize
-        return items_that_fit(device, BYTES_PER_FRAME[size], LARGEST_BATCH, num_lanes(device))
+        return items_that_fit(device, BYTES_PER_FRAME[size], LARGEST_BATCH, num_sharing=1)
 
 
 def _kept(video: Iterable[Frame], folder: Path) -> Iterator[Frame]:
