@@ -1,8 +1,11 @@
 """Items that are computed ahead in a thread, and that thread's end."""
 
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -13,8 +16,8 @@ from utils.media.prefetch import prefetch
 class Source:
     """Numbers, with notes of what their generator does."""
 
-    def __init__(self, num_items: int, error: Exception | None = None) -> None:
-        self.num_items, self.error = num_items, error
+    def __init__(self, num_items: int, error: Exception | None = None, seconds: float = 0.0) -> None:
+        self.num_items, self.error, self.seconds = num_items, error, seconds
         self.num_given = 0
         self.threads: list[threading.Thread] = []
 
@@ -22,6 +25,7 @@ class Source:
         self.threads.append(threading.current_thread())
         try:
             for number in range(self.num_items):
+                time.sleep(self.seconds)
                 self.num_given += 1
                 yield number
             if self.error:
@@ -70,11 +74,18 @@ def test_closing_ends_the_thread_and_closes_the_source_there() -> None:
     assert source.num_given <= 4
 
 
-def test_an_exit_while_an_item_is_waited_for_ends_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by a signal's handler, in the main thread."""
-    source = Source(100)
+def test_an_exit_while_an_item_is_waited_for_ends_the_thread() -> None:
+    def exit_soon(*_: object) -> NoReturn:
+        sys.exit(1)
+
+    source = Source(100, seconds=0.3)
     items = prefetch(iter(source), 3)
-    next(items)
-    with pytest.raises(SystemExit):
-        items.throw(SystemExit(1))
+    before = signal.signal(signal.SIGALRM, exit_soon)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(SystemExit):
+            next(items)
+    finally:
+        signal.signal(signal.SIGALRM, before)
     assert source.has_ended_in_its_thread()
+    assert source.num_given == 1

@@ -165,12 +165,12 @@ class _Pool:
 
     def _next_rows(self, interrupts: Connection) -> list[Row]:
         """Wait until a worker says something, dies or takes too long, or the user interrupts; deal with all of it."""
-        must_pull = self._pull_videos()
+        has_time = self._pull_videos()
         self._start_workers()
         self._hand_out()
-        seconds = [0.0] if must_pull or not self.workers else [worker.seconds_left() for worker in self.workers]
+        seconds = min((worker.seconds_left() for worker in self.workers), default=0.0) if has_time else 0.0
         pipes = [worker.pipe for worker in self.workers]
-        ready = wait([interrupts, *pipes], max(0.0, min(MAX_WAIT_SECONDS, *seconds)))
+        ready = wait([interrupts, *pipes], max(0.0, min(seconds, MAX_WAIT_SECONDS)))
         rows = []
         for worker in list(self.workers):
             if worker.pipe in ready:
@@ -203,20 +203,20 @@ class _Pool:
         self.is_winding_down = True
 
     def _pull_videos(self) -> bool:
-        """Pull a video for each worker that is free or could be started; return True if time ran out before."""
+        """Pull a video for each worker that is free or could be started; return False where that takes too long."""
         num_free = len(self.free_devices) + self._num_free_workers()
-        if self.videos is None or len(self.queue) >= num_free:
-            return False
         deadline = time.monotonic() + SLICE_SECONDS
-        for path in self.videos:
+        while self.videos is not None and len(self.queue) < num_free:
+            try:
+                path = next(self.videos)
+            except StopIteration:
+                self.videos = None
+                break
             if path is not None:
                 self.queue.append(path)
-            if len(self.queue) >= num_free:
+            elif time.monotonic() > deadline:
                 return False
-            if time.monotonic() > deadline:
-                return True
-        self.videos = None
-        return False
+        return True
 
     def _start_workers(self) -> None:
         """Start a worker for each video that no other one is free for, on the device that has the fewest."""
@@ -270,18 +270,20 @@ class _Pool:
             error = f"{worker.path}: the worker {worker.describe_end()}"
             return self._requeue(Row(worker.path, "failed", "crashed", error))
         if worker.state == "starting":
-            self._on_failed_start(worker.device, worker.process.exitcode, worker.describe_end())
+            self._on_failed_start(worker)
         return []
 
-    def _on_failed_start(self, device: str, status: int | None, end: str) -> None:
-        """Retire a device on which workers have died at their start too often."""
+    def _on_failed_start(self, worker: _Worker) -> None:
+        """Let another one start, unless too many have died at their start on that device."""
+        device, status = worker.device, worker.process.exitcode
         if status == UNGUARDED_STATUS:
             raise CannotStartError(UNGUARDED)
         self.failed_starts[device] += 1
         max_starts = MAX_KILLED_STARTS if status == -signal.SIGKILL else MAX_FAILED_STARTS
         is_patient = time.monotonic() - self.last_ready.get(device, float("-inf")) <= PATIENCE_SECONDS
         if self.failed_starts[device] >= max_starts and not is_patient:
-            self._retire_device(device, CannotStartError(f"workers on {device} die at start: the last {end}"))
+            error = f"workers on {device} die at start: the last {worker.describe_end()}"
+            self._retire_device(device, CannotStartError(error))
 
     def _on_timeout(self, worker: _Worker) -> list[Row]:
         """End a worker that takes too long to start, to work on its video, or to leave."""
@@ -310,9 +312,9 @@ class _Pool:
         self.free_devices.append(worker.device)
 
     def _retire_device(self, device: str, error: CannotStartError) -> None:
-        """Start no more workers on a device; raise the error if videos are left that no other worker can do."""
-        self.free_devices = [other for other in self.free_devices if other != device]
+        """Have one worker less on a device; raise the error if videos are left, and nobody to do them."""
+        self.free_devices.remove(device)
         has_videos = self.videos is not None or self.queue or self.retries
         if has_videos and not self.workers and not self.free_devices:
             raise error
-        log.error("Going on without more workers on %s: %s", device, error)
+        log.error("Going on without this worker on %s: %s", device, error)
