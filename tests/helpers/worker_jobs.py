@@ -49,7 +49,7 @@ def extract(folder: Path, path: str, on_open: Callable[[float], None]) -> Row:
     note(folder, f"begin {path}")
     what = path.partition("-")[0]
     if what.endswith(" once"):
-        what = what.removesuffix(" once") if attempts(folder, path) == 1 else "ok"
+        what = what.removesuffix(" once") if attempts(folder, path) == 1 else "pause"
     match what:
         case "bad":
             raise MediaError("unreadable", "no good")
@@ -74,6 +74,8 @@ def extract(folder: Path, path: str, on_open: Callable[[float], None]) -> Row:
         case "sleep for its length":
             on_open(0.06)
             time.sleep(1.0)
+        case "pause":
+            time.sleep(0.4)
         case "nap":
             time.sleep(0.02)
         case "gather":  # until as many have begun as it says, as in `gather-2 of 4`

@@ -57,9 +57,6 @@ def run(
     with _interrupts() as interrupts:
         try:
             yield from pool.rows(interrupts)
-            if pool.retries:
-                pool.begin_retries()
-                yield from pool.rows(interrupts)
         finally:
             pool.stop()
         if pool.num_interrupts:
@@ -147,13 +144,12 @@ class _Pool:
         """Work until no more videos and no workers are left, or all has to stop at once."""
         while (self.videos is not None or self.queue or self.workers) and self.num_interrupts < 2:
             yield from self._next_rows(interrupts)
-
-    def begin_retries(self) -> None:
-        """Have the videos that are to be tried once more come next, with one worker on each device."""
-        self.are_retries = True
-        self.free_devices = list(dict.fromkeys(self.free_devices))
-        self.num_sharing = Counter(self.free_devices)
-        self.videos, self.retries = iter(self.retries), []
+        if self.retries:
+            self.are_retries = True
+            self.free_devices = list(dict.fromkeys(self.free_devices))  # one worker on each
+            self.num_sharing = Counter(self.free_devices)
+            self.videos, self.retries = iter(self.retries), []
+            yield from self.rows(interrupts)
 
     def stop(self) -> None:
         """End all workers, by force where they do not listen."""
