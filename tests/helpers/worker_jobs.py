@@ -15,6 +15,17 @@ from utils.errors import BrokenWorkerError, CannotStartError, MediaError, OutOfM
 from utils.results import Row
 from utils.workers.process import ExtractVideo
 
+SECONDS = {"nap": 0.02, "pause": 0.4, "sleep": 1.0, "hang": 1000.0}
+SIGNALS = {"die": signal.SIGKILL, "stop": signal.SIGSTOP}
+ERRORS = {
+    "bad": MediaError("unreadable", "no good"),
+    "bug": ZeroDivisionError("of zero by zero"),
+    "full": SaveError("a.npy", OSError(errno.ENOSPC, "No space left on device")),
+    "cramped": OutOfMemoryError("no room"),
+    "break": BrokenWorkerError("the device is in an error state"),
+    "exit": SystemExit("somebody wants to end"),
+}
+
 
 @dataclass(frozen=True)
 class Start:
@@ -25,23 +36,27 @@ class Start:
 
     def __call__(self, device: str) -> ExtractVideo:
         (self.folder / f"started {device} {os.getpid()}").touch()
-        is_first = len(list(self.folder.glob("started *"))) == 1
-        match self.how:
+        if self.how in ("refuse later", "die later") and self._is_first():
+            return partial(extract, self.folder)
+        match self.how.removesuffix(" later"):
             case "refuse":
                 raise CannotStartError("the networks do not fit")
-            case "refuse later" if not is_first:
-                raise CannotStartError("the networks do not fit twice")
             case "bug":
                 raise RuntimeError("an unforeseen thing")
             case "hang":
                 time.sleep(1000)
+            case "die":
+                os.kill(os.getpid(), signal.SIGABRT)
             case "be killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "die later" if is_first:
-                pass
-            case "die" | "die later":
-                os.kill(os.getpid(), signal.SIGABRT)
         return partial(extract, self.folder)
+
+    def _is_first(self) -> bool:
+        try:
+            (self.folder / "first").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
 
 def extract(folder: Path, path: str, on_open: Callable[[float], None]) -> Row:
@@ -50,36 +65,15 @@ def extract(folder: Path, path: str, on_open: Callable[[float], None]) -> Row:
     what = path.partition("-")[0]
     if what.endswith(" once"):
         what = what.removesuffix(" once") if attempts(folder, path) == 1 else "pause"
-    match what:
-        case "bad":
-            raise MediaError("unreadable", "no good")
-        case "bug":
-            raise ZeroDivisionError("of zero by zero")
-        case "full":
-            raise SaveError(f"{path}.npy", OSError(errno.ENOSPC, "No space left on device"))
-        case "cramped":
-            raise OutOfMemoryError("no room")
-        case "break":
-            raise BrokenWorkerError("the device is in an error state")
-        case "exit":
-            raise SystemExit("somebody wants to end")
-        case "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        case "hang":
-            time.sleep(1000)
-        case "sleep":
-            time.sleep(1.0)
-        case "sleep for its length":
-            on_open(0.06)
-            time.sleep(1.0)
-        case "pause":
-            time.sleep(0.4)
-        case "nap":
-            time.sleep(0.02)
-        case "gather":  # until as many have begun as it says, as in `gather-2 of 4`
-            wait_until(lambda: noted(folder).count("begin gather") == int(path.split()[-1]))
+    if what in ERRORS:
+        raise ERRORS[what]
+    if what in SIGNALS:
+        os.kill(os.getpid(), SIGNALS[what])
+    if what == "gather":  # until as many have begun as it says, as in `gather-2 of 4`
+        wait_until(lambda: noted(folder).count("begin gather") == int(path.split()[-1]))
+    if what == "sleep for its length":
+        on_open(0.06)
+    time.sleep(SECONDS.get(what.partition(" ")[0], 0.0))
     note(folder, f"end {path}")
     return Row(path, "ok", outputs=[f"{path}.npy"], seconds=2.0, report=threading.current_thread().name)
 
