@@ -88,15 +88,14 @@ def workers_on(devices: Sequence[str], per_gpu: int | None = None) -> list[str]:
     A GPU takes `per_gpu` workers, by default as many as its free memory suits.
     """
     gpus = [device for device in devices if device != CPU]
-    num_workers = [per_gpu] * len(gpus) if per_gpu else [_num_workers(free) for free in _free_bytes(gpus)]
+    if per_gpu is None:
+        num_workers = [max(1, min(MAX_WORKERS_PER_GPU, free // BYTES_PER_WORKER)) for free in _free_bytes(gpus)]
+    else:
+        num_workers = [per_gpu] * len(gpus)
     names = list(devices)
     for number in range(1, max(num_workers, default=1)):
         names += [gpu for gpu, most in zip(gpus, num_workers, strict=True) if most > number]
     return names
-
-
-def _num_workers(free_bytes: int) -> int:
-    return max(1, min(MAX_WORKERS_PER_GPU, free_bytes // BYTES_PER_WORKER))
 
 
 def _free_bytes(gpus: list[str]) -> list[int]:

@@ -14,13 +14,13 @@ in a new worker that has its device for itself. Then it fails.
 """
 
 import contextlib
-import dataclasses
 import logging
 import multiprocessing
 import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Literal
@@ -53,7 +53,7 @@ def run(
     or SIGTERM, stops at once. After either this raises KeyboardInterrupt. However it ends, no worker is left. Raises
     CannotStartError.
     """
-    pool = _Pool(start, devices, videos, timeout_seconds)
+    pool = _Pool(start, list(devices), Counter(devices), iter(videos), timeout_seconds)
     with _interrupts() as interrupts:
         try:
             yield from pool.rows(interrupts)
@@ -120,25 +120,23 @@ class _Worker:
         self.pipe.close()
 
 
+@dataclass
 class _Pool:
     """The queue, the workers, and a name in `free_devices` for each worker that could be started."""
 
-    def __init__(
-        self, start: StartExtractor, devices: Sequence[str], videos: Iterable[str | None], timeout: float | None
-    ) -> None:
-        self.start = start
-        self.free_devices = list(devices)
-        self.videos: Iterator[str | None] | None = iter(videos)
-        self.timeout_seconds = timeout
-        self.num_sharing = Counter(devices)
-        self.queue: deque[str] = deque()
-        self.retries: list[str] = []
-        self.are_retries = False
-        self.workers: list[_Worker] = []
-        self.failed_starts: Counter[str] = Counter()
-        self.last_ready: dict[str, float] = {}
-        self.num_interrupts = 0
-        self.is_winding_down = False
+    start: StartExtractor
+    free_devices: list[str]
+    num_sharing: Counter[str]  # of workers that a device may have
+    videos: Iterator[str | None] | None  # None when all have been pulled
+    timeout_seconds: float | None
+    queue: deque[str] = field(default_factory=deque)
+    retries: list[str] = field(default_factory=list)
+    are_retries: bool = False
+    workers: list[_Worker] = field(default_factory=list)
+    failed_starts: Counter[str] = field(default_factory=Counter)
+    last_ready: dict[str, float] = field(default_factory=dict)
+    num_interrupts: int = 0
+    is_winding_down: bool = False
 
     def rows(self, interrupts: Connection) -> Iterator[Row]:
         """Work until no more videos and no workers are left, or all has to stop at once."""
@@ -296,7 +294,7 @@ class _Pool:
     def _requeue(self, row: Row) -> list[Row]:
         """Have a video that failed tried once more; give its row where that was done."""
         if self.are_retries:
-            return [dataclasses.replace(row, error=f"{row.error} (tried twice)")]
+            return [replace(row, error=f"{row.error} (tried twice)")]
         if not self.is_winding_down:
             log.warning("%s; trying this video once more", row.error)
             self.retries.append(row.path)
