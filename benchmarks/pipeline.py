@@ -38,7 +38,7 @@ from models.i3d.extract import Extractor as I3DExtractor  # noqa: E402
 from models.vggish import mel  # noqa: E402
 from models.vggish.extract import Extractor as VGGishExtractor  # noqa: E402
 from models.vggish.resample import resampled  # noqa: E402
-from utils.devices import num_lanes, precision_on, set_tf32  # noqa: E402
+from utils.devices import precision_on, set_tf32  # noqa: E402
 from utils.media.audio import Audio  # noqa: E402
 from utils.media.device_frames import CHUNK_FRAMES, scaled_frames  # noqa: E402
 from utils.media.scaling import scaled  # noqa: E402
@@ -74,6 +74,7 @@ FULL = {
 }
 QUICK = Size(stack_size=9, num_stacks=1, num_decoded=5, sound_seconds=5, stage_seconds=0.0, num_rounds=1)
 NUM_CLIPS = {"cpu": 1, "cuda": 16}  # that are extracted end to end
+NUM_THREADS = 3  # that extract them on a GPU
 
 
 def main() -> None:
@@ -289,12 +290,12 @@ def extract_plainly(clip: Path, folder: Path) -> int:
 
 
 def in_lanes(device: torch.device, work: Callable[[int], object]) -> None:
-    """Do the work on so many clips, with as many in hand as a worker has."""
+    """Do the work on so many clips, several at once on a GPU."""
     numbers = range(NUM_CLIPS[device.type])
     if device.type == "cpu":
         list(map(work, numbers))
         return
-    with ThreadPoolExecutor(num_lanes(str(device))) as lanes:
+    with ThreadPoolExecutor(NUM_THREADS) as lanes:
         list(lanes.map(work, numbers))
 
 

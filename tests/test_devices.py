@@ -1,24 +1,14 @@
-"""Device ids, on a machine that pretends to have some GPUs, and how devices compute."""
+"""Devices and workers, on a machine that pretends to have some GPUs; and how devices compute."""
 
-import resource
 import subprocess
-import sys
 
 import pytest
 import torch
 
-from tests.helpers.oracles import REPOSITORY
-from utils.devices import (
-    DEFAULT_PRECISION,
-    PRECISIONS,
-    DeviceError,
-    dtype_of,
-    num_lanes,
-    precision_on,
-    resolve,
-    set_tf32,
-)
-from utils.memory import items_that_fit
+from utils import devices
+from utils.devices import DEFAULT_PRECISION, PRECISIONS, DeviceError, dtype_of, precision_on, resolve, set_tf32
+
+GB = 10**9
 
 
 @pytest.fixture(params=[0, 3])
@@ -28,25 +18,14 @@ def num_gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return number
 
 
-def test_by_default_all_gpus_work_or_else_the_cpu(num_gpus: int) -> None:
+def test_devices_are_those_with_the_given_ids_or_all_gpus_or_else_the_cpu(num_gpus: int) -> None:
     assert resolve(None) == {0: ["cpu"], 3: ["cuda:0", "cuda:1", "cuda:2"]}[num_gpus]
-
-
-def test_the_cpu_can_be_had_as_often_as_wanted(num_gpus: int) -> None:
     assert resolve(["cpu", "cpu"]) == ["cpu", "cpu"]
-
-
-def test_gpus_are_taken_by_their_numbers(num_gpus: int) -> None:
     if num_gpus == 3:
         assert resolve(["2", "cpu", "0"]) == ["cuda:2", "cpu", "cuda:0"]
     else:
         with pytest.raises(DeviceError, match="device id 2: no such GPU here; there is cpu"):
             resolve(["2"])
-
-
-def test_a_gpu_has_several_videos_in_hand_and_the_cpu_one() -> None:
-    assert num_lanes("cpu") == 1
-    assert num_lanes("cuda:3") > 1
 
 
 @pytest.mark.parametrize(
@@ -66,6 +45,30 @@ def test_a_wrong_id_is_named(monkeypatch: pytest.MonkeyPatch, ids: list[str], me
         resolve(ids)
 
 
+@pytest.mark.parametrize(
+    ("free_bytes", "more"),
+    [
+        ([5 * GB, 23 * GB], []),
+        ([35 * GB, 24 * GB], ["cuda:0", "cuda:1"]),
+        ([12 * GB, 80 * GB], ["cuda:1", "cuda:1"]),
+        ([36 * GB, 24 * GB], ["cuda:0", "cuda:1", "cuda:0"]),
+    ],
+)
+def test_a_gpu_takes_as_many_workers_as_suit_its_free_memory(
+    free_bytes: list[int], more: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "PRINT_FREE_BYTES", f"import sys; print(*{free_bytes}[:len(sys.argv) - 1])")
+    assert devices.workers_on(["cuda:0", "cpu", "cuda:1"]) == ["cuda:0", "cpu", "cuda:1", *more]
+    monkeypatch.setattr(devices, "PRINT_FREE_BYTES", "print('1'); raise SystemExit(1)")
+    assert devices.workers_on(["cuda:0", "cuda:1"]) == ["cuda:0", "cuda:1"]
+
+
+def test_where_the_number_is_given_or_there_is_no_gpu_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(subprocess, "run")
+    assert devices.workers_on(["cuda:0", "cpu", "cpu"], 2) == ["cuda:0", "cpu", "cpu", "cuda:0"]
+    assert devices.workers_on(["cpu", "cpu"]) == ["cpu", "cpu"]
+
+
 def test_a_device_has_the_precision_that_is_wanted_or_its_own_default() -> None:
     assert precision_on("cpu", None) == "fp32"
     assert precision_on("cuda:1", None) == DEFAULT_PRECISION["cuda"] == "mixed"
@@ -76,7 +79,7 @@ def test_a_device_has_the_precision_that_is_wanted_or_its_own_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "of_one_that_bears_half", "of_another", "is_tf32"),
+    ("precision", "type_if_fp16_is_supported", "type_otherwise", "is_tf32"),
     [
         ("fp32", torch.float32, torch.float32, False),
         ("tf32", torch.float32, torch.float32, True),
@@ -85,50 +88,13 @@ def test_a_device_has_the_precision_that_is_wanted_or_its_own_default() -> None:
         ("mixed", torch.float16, torch.float32, True),
     ],
 )
-def test_a_precision_is_a_type_of_numbers_and_whether_convolutions_are_in_tf32(
-    precision: str,
-    of_one_that_bears_half: torch.dtype,
-    of_another: torch.dtype,
-    is_tf32: bool,
-    request: pytest.FixtureRequest,
+def test_a_precision_sets_the_type_of_numbers_and_tf32_for_convolutions(
+    precision: str, type_if_fp16_is_supported: torch.dtype, type_otherwise: torch.dtype, is_tf32: bool
 ) -> None:
     set_tf32("fp32" if is_tf32 else "tf32")
-    request.addfinalizer(lambda: set_tf32("fp32"))
     set_tf32(precision)
-    assert dtype_of(precision, supports_fp16=True) == of_one_that_bears_half
-    assert dtype_of(precision, supports_fp16=False) == of_another
-    assert torch.backends.cudnn.allow_tf32 == is_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
-
-
-@pytest.mark.parametrize(
-    ("free", "num_sharing", "expected"), [(1000, 1, 50), (1000, 4, 12), (10**6, 4, 256), (1, 1, 1), (0, 4, 1)]
-)
-def test_half_of_the_free_memory_of_a_gpu_is_shared(
-    free: int, num_sharing: int, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
-    assert items_that_fit("cuda:0", bytes_per_item=10, most=256, num_sharing=num_sharing) == expected
-
-
-def faults_of_taking_memory_again(preparation: str) -> int:
-    """How often a process that takes and frees 50 MB, after some times of that, is given pages by the kernel."""
-    program = f"""
-import resource, torch
-from utils.memory import keep_freed_memory
-{preparation}
-for _ in range(20):
-    torch.ones(12_500_000)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    torch.ones(12_500_000)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    command = [sys.executable, "-c", program]
-    return int(subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs the C library of GNU")
-def test_memory_that_is_freed_is_taken_again_without_the_kernel() -> None:
-    pages = 50_000_000 // resource.getpagesize()
-    assert faults_of_taking_memory_again("keep_freed_memory()") < pages / 10
+    is_set = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    set_tf32("fp32")
+    assert is_set == (is_tf32, False)
+    assert dtype_of(precision, supports_fp16=True) == type_if_fp16_is_supported
+    assert dtype_of(precision, supports_fp16=False) == type_otherwise

@@ -1,5 +1,7 @@
-"""Device ids -> devices, checked against this machine; and how they compute."""
+"""Device ids -> devices, checked against this machine; how many workers each takes; and how they compute."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -8,12 +10,13 @@ if TYPE_CHECKING:
     import torch
 
 CPU = "cpu"
-# The fastest whose features stay within a cosine of 0.9999 of float32's comes first: see benchmarks/README.md. Mixed is
-# half precision for the networks that bear it, and TF32 for the others.
+# The default comes first: the fastest whose features stay within a cosine of 0.9999 of float32's. Mixed is half
+# precision for the networks that support it, and TF32 for the others. See benchmarks/README.md.
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("mixed", "fp32", "tf32", "fp16", "bf16")}
 DEFAULT_PRECISION = {kind: precisions[0] for kind, precisions in PRECISIONS.items()}
 MAX_WORKERS_PER_GPU = 3
-NUM_LANES = 4  # of a GPU, so that it need not wait while videos are opened and decoded
+BYTES_PER_WORKER = 12 * 10**9  # of a GPU's memory, for both I3D streams at full speed: an estimate, unmeasured on a GPU
+PRINT_FREE_BYTES = "import sys, torch; print(*(torch.cuda.mem_get_info(gpu)[0] for gpu in sys.argv[1:]))"
 
 
 class DeviceError(ValueError):
@@ -21,10 +24,7 @@ class DeviceError(ValueError):
 
 
 def precision_on(device: str, wanted: str | None) -> str:
-    """The precision to compute in on a device: the wanted one, or the device's default.
-
-    Raises DeviceError where the device does not have it, or so slowly that nobody can mean it.
-    """
+    """Return the wanted precision, or the device's default. Raises DeviceError where that is slow or not there."""
     kind = device.partition(":")[0]
     if wanted is not None and wanted not in PRECISIONS[kind]:
         raise DeviceError(f"--precision {wanted}: a CPU computes in {' or '.join(PRECISIONS[kind])}")
@@ -32,9 +32,7 @@ def precision_on(device: str, wanted: str | None) -> str:
 
 
 def set_tf32(precision: str) -> None:
-    """Have this process compute convolutions of float32 in TF32 where, and only where, the precision says so, whatever
-    PyTorch's own defaults are; and matrix products, which front ends are made of, never.
-    """
+    """Have this process compute float32 convolutions in TF32 if the precision says so, and matrix products never."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -42,7 +40,7 @@ def set_tf32(precision: str) -> None:
 
 
 def dtype_of(precision: str, supports_fp16: bool) -> "torch.dtype":
-    """The type of the numbers of a network, which bears half precision or does not."""
+    """Return the type of the numbers of a network that supports half precision, or does not."""
     import torch
 
     if precision == "mixed":
@@ -51,19 +49,14 @@ def dtype_of(precision: str, supports_fp16: bool) -> "torch.dtype":
 
 
 def device_context(device: str) -> AbstractContextManager[object]:
-    """A context in which new streams, pinned memory and kernels belong to the device; each thread needs its own."""
+    """Return a context in which new streams, pinned memory and kernels are the device's; each thread needs its own."""
     import torch
 
     return nullcontext() if device == CPU else torch.cuda.device(device)
 
 
-def num_lanes(device: str) -> int:
-    """How many videos are in hand at once on a device: several on a GPU, so that it has work while one is opened."""
-    return 1 if device == CPU else NUM_LANES
-
-
 def resolve(ids: Sequence[str] | None) -> list[str]:
-    """PyTorch's names of the devices with the given ids, or of all GPUs, or else of the CPU.
+    """Return PyTorch's names of the devices with the given ids, or of all GPUs, or else of the CPU.
 
     An id is a GPU's number, each at most once, or `cpu`, as often as workers are to share it.
     """
@@ -73,7 +66,7 @@ def resolve(ids: Sequence[str] | None) -> list[str]:
     numbers = [int(device_id) for device_id in ids or () if device_id != CPU]
     twice = sorted({number for number in numbers if numbers.count(number) > 1})
     if twice:
-        raise DeviceError(f"device id {twice[0]} is given twice; a GPU takes one worker")
+        raise DeviceError(f"device id {twice[0]} is given twice; --workers_per_gpu sets how many workers a GPU takes")
     if ids and not numbers:
         return list(ids)
 
@@ -89,8 +82,28 @@ def resolve(ids: Sequence[str] | None) -> list[str]:
     return [f"cuda:{number}" for number in range(num_gpus)] or [CPU]
 
 
-def workers_on(devices: Sequence[str], per_gpu: int | None) -> list[str]:
-    """Return the device of each worker."""
-    return [device for _ in range(per_gpu or 1) for device in devices if device != CPU] + [
-        device for device in devices if device == CPU
-    ]
+def workers_on(devices: Sequence[str], per_gpu: int | None = None) -> list[str]:
+    """Name each device once for each worker on it: all once, then the GPUs that take a second worker, and so on.
+
+    A GPU takes `per_gpu` workers, by default as many as its free memory suits.
+    """
+    gpus = [device for device in devices if device != CPU]
+    if per_gpu is None:
+        num_workers = [max(1, min(MAX_WORKERS_PER_GPU, free // BYTES_PER_WORKER)) for free in _free_bytes(gpus)]
+    else:
+        num_workers = [per_gpu] * len(gpus)
+    names = list(devices)
+    for number in range(1, max(num_workers, default=1)):
+        names += [gpu for gpu, most in zip(gpus, num_workers, strict=True) if most > number]
+    return names
+
+
+def _free_bytes(gpus: list[str]) -> list[int]:
+    """Return the free memory of each GPU, or zeros where it cannot be told, for which workers will give the reason.
+
+    Another process asks, and ends: asking takes memory on each GPU, and one in exclusive compute mode altogether.
+    """
+    if not gpus:
+        return []
+    answer = subprocess.run([sys.executable, "-c", PRINT_FREE_BYTES, *gpus], capture_output=True, check=False)
+    return [int(number) for number in answer.stdout.split()] if answer.returncode == 0 else [0] * len(gpus)

@@ -14,10 +14,10 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", 
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep memory that it frees, for what it needs next, where the C library can be told so.
+    """Have this process keep memory that it frees, where the C library can be told so.
 
-    Networks free and take hundreds of megabytes in each layer. From the kernel these come as pages of zeros, again and
-    again, which cost a fifth of the time on a CPU.
+    Networks free and take hundreds of megabytes in each layer; to get them from the kernel, as pages of zeros, costs a
+    fifth of the time on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -26,17 +26,17 @@ def keep_freed_memory() -> None:
 
 
 def items_that_fit(device: str, bytes_per_item: int, most: int, num_sharing: int) -> int:
-    """How many items of that size a GPU's free memory holds, half of it left, for each of some that share it."""
+    """Return how many items of that size fit into a worker's share of half a GPU's memory, and half of what is free."""
     import torch
 
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(most, free // 2 // num_sharing // bytes_per_item))
+    free, total = torch.cuda.mem_get_info(device)
+    return max(1, min(most, min(free // 2, total // (2 * num_sharing)) // bytes_per_item))
 
 
 def retry_with_half_batch(work: Callable[[int], Result], batch_size: int) -> Result:
-    """What `work` gives, done in batches of that size; of half of it, where memory does not suffice.
+    """Return what `work` gives for that batch size, or for half of it where memory does not suffice.
 
-    Raises OutOfMemoryError where that is too much, too.
+    Raises OutOfMemoryError where that is too much as well.
     """
     for size in (batch_size, max(1, batch_size // 2)):
         try:

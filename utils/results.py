@@ -49,9 +49,5 @@ class Row:
     """As in `Features`."""
 
     stops_run: bool = False
-    better_alone: bool = False
-    """Whether it may have failed for what other videos did that the worker had in hand."""
-
-    def what_happened(self) -> str:
-        """In a line."""
-        return f"{self.path}: {(self.error or self.status).rpartition(chr(10))[2]}"
+    retry_alone: bool = False
+    """As in `ExtractionError`."""

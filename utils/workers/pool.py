@@ -1,13 +1,16 @@
-"""One process per device, fed from one queue in the parent; no video is lost and no death hangs the program.
+"""The parent's side: hands out videos to worker processes, and gives a row for each, whatever becomes of the workers.
 
-The queue lives in the parent because a queue that workers share can be locked for ever by one that is killed while
-it reads. A worker gets paths over a pipe of its own, one at a time or as many as it has lanes; the parent waits on all
-pipes and all processes together, so it knows what a dead worker had in hand. Only paths and small rows cross process
-borders.
+A worker has one video in hand; a device may have several workers. The states of a worker, in each of which it may die:
 
-A video fails for what it does alone. Of several in the hands of a worker that dies, nobody knows which one it was: each
-is a suspect from then on, which is tried with nothing else in hand, and what came before is not held against it. So is
-one that takes too long among others, finds no room, or meets an error that nobody foresaw.
+    starting -> idle -> working -> idle -> ... -> leaving
+
+Why there is no `multiprocessing.Queue` that all workers read: one that is killed while it reads takes the queue's lock
+with it, and the others wait for ever (seen in one of four trials). So the queue is in the parent, which sends each
+worker one path at a time over a pipe of its own, waits on all pipes together, and knows which video a dead worker had
+in hand. Only paths and rows cross process borders.
+
+A video that ends its worker, takes too long, or fails with `retry_alone` is tried once more when all others are done,
+in a new worker that has its device for itself. Then it fails.
 """
 
 import contextlib
@@ -16,96 +19,77 @@ import multiprocessing
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Literal
 
 from utils.errors import BrokenWorkerError, CannotStartError
 from utils.results import Row
-from utils.workers.process import GRACE_SECONDS, Done, Message, Opened, Process, Start, work
+from utils.workers.process import GRACE_SECONDS, UNGUARDED_STATUS, Message, Opened, Ready, StartExtractor, run_worker
 
-__all__ = ["BrokenWorkerError", "CannotStartError", "Done", "Process", "Row", "Start", "run"]
-
-MAX_ATTEMPTS = 2  # at a video whose worker dies, with nothing else in hand
 MAX_FAILED_STARTS = 3  # of workers on a device, in a row,
 MAX_KILLED_STARTS = 10  # or that many, where they were killed from outside,
 PATIENCE_SECONDS = 300.0  # or for that long, where workers did start before
 MAX_START_SECONDS = 600.0
 MIN_LIMIT_SECONDS = 600.0  # for a video, unless a limit is given,
-LIMIT_FACTOR = 10.0  # or that often its length, for each video that shares the worker, if that is more
-SLICE_SECONDS = 0.02  # of looking at the videos to come, between looks at the workers
-INFINITY = float("inf")
-
-State = Literal["starting", "ready", "leaving"]
+LIMIT_FACTOR = 10.0  # or that often its length, for each worker of its device, if that is more
+SLICE_SECONDS = 0.02  # of pulling videos, between looks at the workers
+MAX_WAIT_SECONDS = 3600.0
+UNGUARDED = 'main.main() starts processes that import this script anew: call it under `if __name__ == "__main__":`'
 
 log = logging.getLogger("video_features")
 
 
 def run(
-    start: Start,
-    devices: Sequence[str],
-    videos: Iterable[str | None],
-    timeout_seconds: float | None = None,
-    num_lanes: Callable[[str], int] = lambda device: 1,
-) -> Iterator[Row]:
-    """Work on videos, a worker per device; gives a row a video, as they end.
+    start: StartExtractor, devices: Sequence[str], videos: Iterable[str | None], timeout_seconds: float | None = None
+) -> Generator[Row, None, None]:
+    """Work on videos in processes; give a row for each, as they end.
 
-    `videos` is looked through little by little while the workers work: paths are handed out, rows are given as they
-    are. A worker has up to `num_lanes(device)` of them in hand at once, in threads if that is more than one. A video
-    may take `timeout_seconds`, or as long as its length allows. The first Ctrl-C lets the videos in hand end; a second
-    one, or SIGTERM, stops at once. After either the generator raises KeyboardInterrupt. Whenever it ends, no worker is
-    left. Raises CannotStartError.
+    `devices` names a device once for each worker that it may have. A video is pulled from `videos` when a worker is
+    free for it, or could be started; None says that there is none yet, and that the workers come first. A video may
+    take `timeout_seconds`, or as long as its length allows. The first Ctrl-C lets the videos in hand end; a second one,
+    or SIGTERM, stops at once. After either this raises KeyboardInterrupt. However it ends, no worker is left. Raises
+    CannotStartError.
     """
-    pool = _Pool(start, devices, videos, timeout_seconds, num_lanes)
-    with _Interrupts() as interrupts:
+    pool = _Pool(start, list(devices), Counter(devices), iter(videos), timeout_seconds)
+    with _interrupts() as interrupts:
         try:
-            while pool.has_work():
-                yield from pool.next_rows(interrupts.wakeup)
-                if interrupts.count == 1:
-                    pool.wind_down("Stopping after the videos in hand; Ctrl-C again stops at once")
-                if interrupts.count > 1:
-                    break
+            yield from pool.rows(interrupts)
         finally:
             pool.stop()
-        if interrupts.count:
+        if pool.num_interrupts:
             raise KeyboardInterrupt
 
 
-@dataclass(eq=False)
-class _Task:
-    """A video in hand, and how long it may take."""
-
-    path: str
-    limit_seconds: float
-    is_suspect: bool
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def deadline(self) -> float:
-        return self.since + self.limit_seconds
-
-    def timeout(self) -> str:
-        """What is to be said when that has passed."""
-        return f"{self.path}: not done after {self.limit_seconds:g} s (--timeout_per_video)"
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Connection]:
+    """Give a pipe in which Ctrl-C puts a 1, and SIGTERM and SIGHUP a 2; inside `with` they do nothing else."""
+    numbers, bell = multiprocessing.Pipe(duplex=False)
+    values: dict[int, int] = {signal.SIGINT: 1, signal.SIGTERM: 2, signal.SIGHUP: 2}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup
+        del values[signal.SIGHUP]
+    handlers = {number: signal.signal(number, lambda number, _: bell.send(values[number])) for number in values}
+    try:
+        yield numbers
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        numbers.close()
+        bell.close()
 
 
 class _Worker:
-    """A process, its end of the pipe, and what it has in hand."""
+    """A process, the parent's end of its pipe, and the video that it has in hand."""
 
-    def __init__(self, start: Start, device: str, num_lanes: int) -> None:
-        import torch.multiprocessing
-
-        context = torch.multiprocessing.get_context("spawn")
+    def __init__(self, start: StartExtractor, device: str) -> None:
+        context = multiprocessing.get_context("spawn")
         self.device = device
-        self.num_lanes = num_lanes
-        self.in_hand: list[_Task] = []
-        self.last_words = ""
+        self.path: str | None = None
         self.enter("starting", MAX_START_SECONDS)
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=work, args=(start, device, num_lanes, theirs), daemon=True)
+        self.process = context.Process(target=run_worker, args=(start, device, theirs), daemon=True)
         # A worker starts with SIGINT blocked: Ctrl-C reaches the whole group, and the parent decides. The tracker
         # must run by then, because its own start would unblock the signal.
         resource_tracker.ensure_running()
@@ -116,47 +100,17 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
 
-    def enter(self, state: State, limit_seconds: float = INFINITY) -> None:
-        """Note what it does now, and for how long it may."""
-        self.state = state
-        self.deadline = time.monotonic() + limit_seconds
+    def enter(self, state: Literal["starting", "idle", "working", "leaving"], limit_seconds: float) -> None:
+        """Note what it does from now on, and how long it may."""
+        self.state, self.since, self.limit_seconds = state, time.monotonic(), limit_seconds
 
-    @property
     def seconds_left(self) -> float:
-        """Until it, or something it has in hand, has taken too long."""
-        return min([self.deadline, *(task.deadline for task in self.in_hand)]) - time.monotonic()
+        return self.since + self.limit_seconds - time.monotonic()
 
-    def free_lanes(self) -> range:
-        """The lanes that there is something for, or will be when it has started; a suspect needs them all."""
-        if self.state == "leaving" or any(task.is_suspect for task in self.in_hand):
-            return range(0)
-        if self.state == "ready" and not self.process.is_alive():  # which the next wait tells
-            return range(0)
-        return range(len(self.in_hand), self.num_lanes)
-
-    def hear(self) -> Message | None:
-        """What it says next; None where there is nothing, or no more."""
-        try:
-            message: Message | None = self.pipe.recv() if self.pipe.poll() else None
-        except (EOFError, OSError):
-            return None
-        return message
-
-    def task(self, path: str) -> _Task | None:
-        """What it has in hand of that path."""
-        return next((task for task in self.in_hand if task.path == path), None)
-
-    def put_down(self, path: str) -> _Task:
-        """Note that it is done with a path; gives what it had in hand."""
-        task = self.task(path)
-        assert task is not None
-        self.in_hand.remove(task)
-        return task
-
-    def how_it_ended(self) -> str:
-        code = self.process.exitcode or 0
-        end = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with status {code}"
-        return f"{end}: {self.last_words}" if self.last_words else end
+    def describe_end(self) -> str:
+        status = self.process.exitcode or 0
+        names: dict[int, str] = {number: number.name for number in signal.Signals}
+        return f"was killed by {names.get(-status, -status)}" if status < 0 else f"ended with status {status}"
 
     def end(self, seconds: float) -> None:
         """Kill it, unless it ends by itself within that time."""
@@ -166,66 +120,34 @@ class _Worker:
         self.pipe.close()
 
 
+@dataclass
 class _Pool:
-    """The queue and the workers."""
+    """The queue, the workers, and a name in `free_devices` for each worker that could be started."""
 
-    def __init__(
-        self,
-        start: Start,
-        devices: Sequence[str],
-        videos: Iterable[str | None],
-        timeout_seconds: float | None,
-        num_lanes: Callable[[str], int],
-    ) -> None:
-        self.start = start
-        self.free_devices = deque(devices)
-        self.videos: Iterator[str | None] | None = iter(videos)
-        self.timeout_seconds = timeout_seconds
-        self.num_lanes = num_lanes
-        self.queue: deque[str] = deque()
-        self.suspects: deque[str] = deque()
-        self.workers: list[_Worker] = []
-        self.attempts: Counter[str] = Counter()
-        self.failed_starts: Counter[str] = Counter()
-        self.last_ready: dict[str, float] = {}
-        self.is_winding_down = False
+    start: StartExtractor
+    free_devices: list[str]
+    num_sharing: Counter[str]  # of workers that a device may have
+    videos: Iterator[str | None] | None  # None when all have been pulled
+    timeout_seconds: float | None
+    queue: deque[str] = field(default_factory=deque)
+    retries: list[str] = field(default_factory=list)
+    are_retries: bool = False
+    workers: list[_Worker] = field(default_factory=list)
+    failed_starts: Counter[str] = field(default_factory=Counter)
+    last_ready: dict[str, float] = field(default_factory=dict)
+    num_interrupts: int = 0
+    is_winding_down: bool = False
 
-    def has_work(self) -> bool:
-        return bool(self.videos or self.queue or self.suspects or self.workers)
-
-    def next_rows(self, wakeup: Connection) -> list[Row]:
-        """Wait until a worker says something, dies or takes too long, or `wakeup` has something; deal with it all."""
-        rows = self._look_through()
-        self._hand_out()
-        handles: list[Connection | int] = [wakeup]
-        for worker in self.workers:
-            handles += worker.pipe, worker.process.sentinel
-        seconds = 0.0 if self.videos else min((worker.seconds_left for worker in self.workers), default=0.0)
-        ready = wait(handles, None if seconds == INFINITY else max(0.0, seconds))
-        if wakeup in ready:
-            wakeup.recv_bytes()
-        for worker in list(self.workers):
-            if worker.pipe in ready or worker.process.sentinel in ready:
-                message = worker.hear()
-                rows += self._on_exit(worker) if message is None else self._on_message(worker, message)
-            elif worker.seconds_left <= 0:
-                rows += self._on_timeout(worker)
-        if any(row.stops_run for row in rows):
-            self.wind_down("Stopping after the videos in hand")
-        return rows
-
-    def wind_down(self, message: str) -> None:
-        """Hand out no more, and say so once."""
-        self.queue.clear()
-        self.suspects.clear()
-        self.videos = None
-        for worker in self.workers:
-            if worker.state == "starting":
-                worker.process.terminate()
-                worker.enter("leaving", GRACE_SECONDS)
-        if not self.is_winding_down:
-            log.warning(message)
-        self.is_winding_down = True
+    def rows(self, interrupts: Connection) -> Iterator[Row]:
+        """Work until no more videos and no workers are left, or all has to stop at once."""
+        while (self.videos is not None or self.queue or self.workers) and self.num_interrupts < 2:
+            yield from self._next_rows(interrupts)
+        if self.retries:
+            self.are_retries = True
+            self.free_devices = list(dict.fromkeys(self.free_devices))  # one worker on each
+            self.num_sharing = Counter(self.free_devices)
+            self.videos, self.retries = iter(self.retries), []
+            yield from self.rows(interrupts)
 
     def stop(self) -> None:
         """End all workers, by force where they do not listen."""
@@ -234,205 +156,159 @@ class _Pool:
         deadline = time.monotonic() + GRACE_SECONDS
         for worker in self.workers:
             worker.end(deadline - time.monotonic())
-        self.workers.clear()
 
-    def _look_through(self) -> list[Row]:
-        """Take in some more of the videos."""
+    def _next_rows(self, interrupts: Connection) -> list[Row]:
+        """Wait until a worker says something, dies or takes too long, or the user interrupts; deal with all of it."""
+        has_time = self._pull_videos()
+        self._start_workers()
+        self._hand_out()
+        seconds = min((worker.seconds_left() for worker in self.workers), default=0.0) if has_time else 0.0
+        pipes = [worker.pipe for worker in self.workers]
+        ready = wait([interrupts, *pipes], max(0.0, min(seconds, MAX_WAIT_SECONDS)))
         rows = []
-        deadline = time.monotonic() + SLICE_SECONDS
-        while self.videos and time.monotonic() < deadline:
-            video = next(self.videos, "")
-            if video == "":
-                self.videos = None
-            elif video is not None:
-                self.queue.append(video)
+        for worker in list(self.workers):
+            if worker.pipe in ready:
+                try:
+                    message = worker.pipe.recv()
+                except (EOFError, OSError):
+                    rows += self._on_exit(worker)
+                else:
+                    rows += self._on_message(worker, message)
+            elif worker.seconds_left() <= 0 and not worker.pipe.poll():
+                rows += self._on_timeout(worker)
+        if interrupts in ready:
+            self.num_interrupts += interrupts.recv()
+            self._wind_down("Stopping after the videos in hand; Ctrl-C again stops at once")
+        elif any(row.stops_run for row in rows):
+            self._wind_down("Stopping after the videos in hand")
         return rows
 
+    def _wind_down(self, message: str) -> None:
+        """Hand out no more, and say so once."""
+        self.videos = None
+        self.queue.clear()
+        self.retries.clear()
+        for worker in self.workers:
+            if worker.state == "starting":
+                worker.process.terminate()
+                worker.enter("leaving", GRACE_SECONDS)
+        if not self.is_winding_down and self.num_interrupts < 2:
+            log.warning(message)
+        self.is_winding_down = True
+
+    def _pull_videos(self) -> bool:
+        """Pull a video for each worker that is free or could be started; return False where that takes too long."""
+        num_free = len(self.free_devices) + self._num_free_workers()
+        deadline = time.monotonic() + SLICE_SECONDS
+        while self.videos is not None and len(self.queue) < num_free:
+            try:
+                path = next(self.videos)
+            except StopIteration:
+                self.videos = None
+                break
+            if path is not None:
+                self.queue.append(path)
+            elif time.monotonic() > deadline:
+                return False
+        return True
+
+    def _start_workers(self) -> None:
+        """Start a worker for each video that no other one is free for, on the device that has the fewest."""
+        for _ in range(min(len(self.queue) - self._num_free_workers(), len(self.free_devices))):
+            num_workers = Counter(worker.device for worker in self.workers)
+            device = min(self.free_devices, key=lambda device: num_workers[device])
+            self.free_devices.remove(device)
+            self.workers.append(_Worker(self.start, device))
+
+    def _num_free_workers(self) -> int:
+        return sum(worker.state in ("starting", "idle") for worker in self.workers)
+
     def _hand_out(self) -> None:
-        """Spread the videos over the workers; hire where there is one for more, let go where there will be none.
-
-        A video goes where the fewest are in hand. If that is a worker that starts, it stays in the queue for it.
-        """
-        idle = [worker for worker in self.workers if 0 in worker.free_lanes()]
-        for _ in range(min(len(self.suspects) + len(self.queue) - len(idle), len(self.free_devices))):
-            idle.append(self._start_worker(self.free_devices.popleft()))
-        idle.sort(key=lambda worker: worker.state == "starting")
-        alone = idle[: len(self.suspects)]
-        places = [(lane, worker) for worker in self.workers if worker not in alone for lane in worker.free_lanes()]
-        places.sort(key=lambda place: (place[0], place[1].state == "starting"))
-        for worker in alone:
-            self._feed(worker, self.suspects)
-        for _, worker in places[: len(self.queue)]:
-            self._feed(worker, self.queue)
-        if not (self.videos or self.queue or self.suspects):
-            for worker in self.workers:
-                if worker.state == "ready" and not worker.in_hand:
-                    self._dismiss(worker)
-
-    def _start_worker(self, device: str) -> _Worker:
-        worker = _Worker(self.start, device, self.num_lanes(device))
-        self.workers.append(worker)
-        return worker
-
-    def _feed(self, worker: _Worker, queue: deque[str]) -> None:
-        """Hand out the next path of a queue, if the worker is ready for it."""
-        if worker.state != "ready":
-            return
-        path = queue[0]
-        with contextlib.suppress(OSError):  # it just died, which the next wait tells
-            worker.pipe.send(path)
-            log.debug("%s takes %s", worker.device, path)
-            limit_seconds = self.timeout_seconds or MIN_LIMIT_SECONDS
-            worker.in_hand.append(_Task(queue.popleft(), limit_seconds, is_suspect=queue is self.suspects))
-
-    def _dismiss(self, worker: _Worker) -> None:
-        """Tell a worker that there is no more for it."""
-        with contextlib.suppress(OSError):
-            worker.pipe.send(None)
-            worker.enter("leaving", GRACE_SECONDS)
+        """Send each idle worker a video, or None if there will be no more."""
+        for worker in self.workers:
+            if worker.state != "idle" or not (self.queue or self.videos is None):
+                continue
+            path = self.queue[0] if self.queue else None
+            with contextlib.suppress(OSError):  # it has just died, which the next wait tells
+                worker.pipe.send(path)
+                if path is None:
+                    worker.enter("leaving", GRACE_SECONDS)
+                else:
+                    log.debug("%s takes %s", worker.device, path)
+                    worker.path = self.queue.popleft()
+                    worker.enter("working", self.timeout_seconds or MIN_LIMIT_SECONDS)
 
     def _on_message(self, worker: _Worker, message: Message) -> list[Row]:
         match message:
             case CannotStartError():
                 self._stop_worker(worker)
-                self._retire_device(worker, message)
-            case BrokenWorkerError():
-                worker.last_words = str(message)
-                worker.enter("leaving", GRACE_SECONDS)
-            case Opened(path, seconds):
-                task = worker.task(path)
-                if task is not None and self.timeout_seconds is None:
-                    num_sharing = 1 if task.is_suspect else worker.num_lanes
-                    task.limit_seconds = max(MIN_LIMIT_SECONDS, LIMIT_FACTOR * num_sharing * seconds)
-            case Row(path):
-                task = worker.put_down(path)
-                self._note_life(worker)
-                if message.better_alone and worker.num_lanes > 1 and not task.is_suspect:
-                    self._requeue(self.suspects, [task], f"{message.what_happened()}; trying it alone")
-                    return []
-                return [message]
-            case _:
-                worker.enter("ready")
-                self._note_life(worker)
-        return []
-
-    def _note_life(self, worker: _Worker) -> None:
-        self.failed_starts[worker.device] = 0
-        self.last_ready[worker.device] = time.monotonic()
+                self._retire_device(worker.device, message)
+            case Opened(seconds):
+                if self.timeout_seconds is None:
+                    num_sharing = self.num_sharing[worker.device]
+                    worker.limit_seconds = max(MIN_LIMIT_SECONDS, LIMIT_FACTOR * num_sharing * seconds)
+            case Ready() | Row():
+                worker.path = None
+                worker.enter("idle", float("inf"))
+                self.failed_starts[worker.device] = 0
+                self.last_ready[worker.device] = time.monotonic()
+        if not isinstance(message, Row):
+            return []
+        if message.reason == BrokenWorkerError.reason:
+            worker.enter("leaving", GRACE_SECONDS)
+        return self._requeue(message) if message.retry_alone else [message]
 
     def _on_exit(self, worker: _Worker) -> list[Row]:
-        """Deal with the end of a worker: with what caused it, where that is plain, or else with all that may have."""
         self._stop_worker(worker)
-        match worker.in_hand:
-            case []:
-                if worker.state == "starting":
-                    self._note_failed_start(worker)
-            case [task]:
-                return self._retry(task, f"the worker {worker.how_it_ended()}")
-            case tasks:
-                end = f"the worker on {worker.device}, with {len(tasks)} videos in hand, {worker.how_it_ended()}"
-                self._requeue(self.suspects, tasks, f"{end}; trying each of them alone")
+        if worker.path is not None:
+            error = f"{worker.path}: the worker {worker.describe_end()}"
+            return self._requeue(Row(worker.path, "failed", "crashed", error))
+        if worker.state == "starting":
+            self._on_failed_start(worker)
         return []
 
-    def _note_failed_start(self, worker: _Worker) -> None:
-        self.failed_starts[worker.device] += 1
-        if self._is_hopeless(worker):
-            message = f"workers on {worker.device} die at start: the last {worker.how_it_ended()}"
-            self._retire_device(worker, CannotStartError(message))
-
-    def _is_hopeless(self, worker: _Worker) -> bool:
-        """Whether enough workers have died at their start on a device."""
-        was_killed = worker.process.exitcode == -signal.SIGKILL
-        if self.failed_starts[worker.device] < (MAX_KILLED_STARTS if was_killed else MAX_FAILED_STARTS):
-            return False
-        last_ready = self.last_ready.get(worker.device)
-        return last_ready is None or time.monotonic() - last_ready > PATIENCE_SECONDS
-
-    def _retry(self, task: _Task, cause: str) -> list[Row]:
-        """Have a video tried once more that its worker died of, or fail it."""
-        path = task.path
-        self.attempts[path] += 1
-        if self.attempts[path] >= MAX_ATTEMPTS:
-            return [Row(path, "failed", "crashed", f"{path}: {cause}, {MAX_ATTEMPTS} times on this video")]
-        self._requeue(self.suspects, [task], f"{path}: {cause}; trying this video once more")
-        return []
+    def _on_failed_start(self, worker: _Worker) -> None:
+        """Let another one start, unless too many have died at their start on that device."""
+        device, status = worker.device, worker.process.exitcode
+        if status == UNGUARDED_STATUS:
+            raise CannotStartError(UNGUARDED)
+        self.failed_starts[device] += 1
+        max_starts = MAX_KILLED_STARTS if status == -signal.SIGKILL else MAX_FAILED_STARTS
+        is_patient = time.monotonic() - self.last_ready.get(device, float("-inf")) <= PATIENCE_SECONDS
+        if self.failed_starts[device] >= max_starts and not is_patient:
+            error = f"workers on {device} die at start: the last {worker.describe_end()}"
+            self._retire_device(device, CannotStartError(error))
 
     def _on_timeout(self, worker: _Worker) -> list[Row]:
-        """End a worker that takes too long, be it for a video that does."""
-        is_alone = len(worker.in_hand) == 1
-        late = [task for task in worker.in_hand if task.deadline <= time.monotonic()]
+        """End a worker that takes too long to start, to work on its video, or to leave."""
         worker.process.kill()
-        worker.process.join(GRACE_SECONDS)
-        rows = []
-        while worker.in_hand and (message := worker.hear()) is not None:  # what it had said before
-            rows += self._on_message(worker, message)
+        self._stop_worker(worker)
         if worker.state == "starting":
-            self._stop_worker(worker)
             error = f"the worker on {worker.device} was not ready after {MAX_START_SECONDS:.0f} s"
-            self._retire_device(worker, CannotStartError(error))
-        elif not late:
-            rows += self._on_exit(worker)
-        else:
-            self._stop_worker(worker)
-            late = [task for task in late if task in worker.in_hand]
-            if is_alone:
-                rows += [Row(task.path, "failed", "timeout", task.timeout()) for task in late]
-            else:
-                self._requeue_others(worker, late)
-        return rows
+            self._retire_device(worker.device, CannotStartError(error))
+        if worker.path is None:
+            return []
+        error = f"{worker.path}: not done after {worker.limit_seconds:g} s (--timeout_per_video)"
+        return self._requeue(Row(worker.path, "failed", "timeout", error))
 
-    def _requeue_others(self, worker: _Worker, late: list[_Task]) -> None:
-        """Have all that a worker had in hand tried again, what is late alone: another one may have kept it waiting."""
-        others = [task for task in worker.in_hand if task not in late]
-        cause = f"the worker on {worker.device} was ended for another video"
-        self._requeue(self.queue, others, f"{cause}; beginning anew with {len(others)} that it had in hand")
-        for task in reversed(late):
-            self._requeue(self.suspects, [task], f"{task.timeout()}, with others in hand; trying it alone")
-
-    def _requeue(self, queue: deque[str], tasks: list[_Task], message: str) -> None:
-        """Have videos tried again before others."""
-        if tasks and not self.is_winding_down:
-            log.warning("%s", message)
-            queue.extendleft(task.path for task in reversed(tasks))
+    def _requeue(self, row: Row) -> list[Row]:
+        """Have a video that failed tried once more; give its row where that was done."""
+        if self.are_retries:
+            return [replace(row, error=f"{row.error} (tried twice)")]
+        if not self.is_winding_down:
+            log.warning("%s; trying this video once more", row.error)
+            self.retries.append(row.path)
+        return []
 
     def _stop_worker(self, worker: _Worker) -> None:
         worker.end(GRACE_SECONDS)
         self.workers.remove(worker)
         self.free_devices.append(worker.device)
 
-    def _retire_device(self, worker: _Worker, error: CannotStartError) -> None:
-        """Leave the work to the other devices; raises the error where there is none."""
-        self.free_devices.remove(worker.device)
-        if not self.workers and not self.free_devices:
+    def _retire_device(self, device: str, error: CannotStartError) -> None:
+        """Have one worker less on a device; raise the error if videos are left, and nobody to do them."""
+        self.free_devices.remove(device)
+        has_videos = self.videos is not None or self.queue or self.retries
+        if has_videos and not self.workers and not self.free_devices:
             raise error
-        log.error("Going on without %s: %s", worker.device, error)
-
-
-class _Interrupts:
-    """Counts Ctrl-C as one, SIGTERM and SIGHUP as two, and makes `wakeup` readable; nothing breaks into the parent."""
-
-    def __enter__(self) -> "_Interrupts":
-        self.count = 0
-        self.wakeup, self._bell = multiprocessing.Pipe(duplex=False)
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-            numbers.append(signal.SIGHUP)
-        self._handlers = {number: signal.signal(number, self._note) for number in numbers}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self.wakeup.close()
-        self._bell.close()
-
-    def _note(self, number: int, _: object) -> None:
-        self.count += 1 if number == signal.SIGINT else 2
-        self._bell.send_bytes(b"!")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
+        log.error("Going on without this worker on %s: %s", device, error)
