@@ -127,7 +127,7 @@ class FrameOptions(Options):
     """For extractors of frames."""
 
     title = "frames"
-    min_min_side_size: ClassVar[int] = 1
+    crop_size: ClassVar[int] = 1
 
     extraction_fps: float | None = option(
         None,
@@ -147,9 +147,9 @@ class FrameOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.min_side_size < self.min_min_side_size:
+        if self.min_side_size < self.crop_size:
             raise ValueError(
-                f"--min_side_size {self.min_side_size}: the network sees a crop of {self.min_min_side_size} pixels"
+                f"--min_side_size {self.min_side_size}: the network sees a crop of {self.crop_size} pixels"
             )
         if self.extraction_fps is not None and not (math.isfinite(self.extraction_fps) and self.extraction_fps > 0):
             raise ValueError(f"--extraction_fps {self.extraction_fps}: must be a number of frames above 0")

@@ -33,29 +33,29 @@ def run(command: cli.Command) -> int:
         sys.exit(UNGUARDED_STATUS)
     config = command.config
     try:
-        paths = find_videos(command.videos.video_paths, command.videos.file_with_video_paths, config.media_suffixes)
-        devices = resolve(command.devices.device_ids)
+        paths = find_videos(command.run.video_paths, command.run.file_with_video_paths, config.media_suffixes)
+        devices = resolve(command.run.device_ids)
         config.check_devices(devices)
     except ValueError as error:
         command.error(str(error))
-    start_log(logging.WARNING if command.messages.quiet else command.messages.log_level.upper())
-    if command.devices.device_ids is None and devices == ["cpu"]:
+    start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
+    if command.run.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
     config, fingerprints = with_weights(config)
     stems = unique_stems(paths)
     if config.frames_path is not None:
         resume.probe(Path(config.frames_path))
     output = None
-    if command.output.folder is not None:
+    if command.run.output_folder is not None:
         output = resume.prepare(
-            Path(command.output.folder),
+            Path(command.run.output_folder),
             command.feature_type,
             config.suffixes,
             config.settings | fingerprints,
             (stems.get(path) or stem_of(path) for path in paths),
-            command.output.overwrite,
+            command.run.overwrite,
         )
-    workers = workers_on(devices, command.devices.workers_per_gpu)
+    workers = workers_on(devices, command.run.workers_per_gpu)
     job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers))
     log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), ", ".join(devices))
     return _extract(job, paths, command)
@@ -65,7 +65,7 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
     """Do the job on all videos, tell how it goes, and return the exit status."""
     status = cli.EXIT_OK
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress(len(paths), command.messages.quiet))
+        progress = stack.enter_context(Progress(len(paths), command.run.quiet))
         stack.callback(_remove_unfinished, job)
         status_log = None
         if job.output:
@@ -77,8 +77,8 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
                 status_log.add(row)
 
         try:
-            videos = _pending(job, paths, command.output.skip_failed, note)
-            with contextlib.closing(pool.run(job, job.devices, videos, command.devices.timeout_per_video)) as rows:
+            videos = _pending(job, paths, command.run.skip_failed, note)
+            with contextlib.closing(pool.run(job, job.devices, videos, command.run.timeout_per_video)) as rows:
                 for row in rows:
                     note(row)
         except KeyboardInterrupt:

@@ -13,5 +13,5 @@ def option(default: Any, text: str, *, changes_features: bool = False, **argumen
         arguments["action"] = "store_true"
     elif isinstance(default, int | float):
         arguments["type"] = type(default)
-    metadata = {"help": text, "changes_features": changes_features, "arguments": arguments}
+    metadata = {"changes_features": changes_features, "arguments": arguments | {"help": text}}
     return dataclasses.field(default=default, metadata=metadata)

@@ -23,7 +23,7 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
     summary: ClassVar[str] = "1024 numbers a stack of frames from RGB, and 1024 from optical flow (Kinetics)"
     media_suffixes: ClassVar[frozenset[str]] = VIDEO_SUFFIXES
     min_stack_size: ClassVar[int] = 9  # I3D halves time three times and then needs a step
-    min_min_side_size: ClassVar[int] = CROP_SIZE
+    crop_size: ClassVar[int] = CROP_SIZE
     network_paths: ClassVar[tuple[str, ...]] = ("pwc_path", "i3d_rgb_path", "i3d_flow_path")
 
     streams: tuple[str, ...] = option(STREAMS, "which streams to extract (default: both)", choices=STREAMS, nargs="+")

@@ -3,9 +3,9 @@
 import dataclasses
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -33,12 +33,12 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 2) -
 @pytest.mark.parametrize("arguments", [["--help"], ["--feature_type", "i3d", "--help"]])
 def test_help_comes_at_once_without_heavy_packages(arguments: list[str]) -> None:
     command = [sys.executable, "main.py", *arguments]
-    times = []
-    for _ in range(5):
-        start = time.monotonic()
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
-        times.append(time.monotonic() - start)
-    assert min(times) < 0.4  # 0.1 on an idle machine
+        seconds.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
+    assert min(seconds) < 0.2  # of a processor, which the tests may not have for themselves
     probe = f"import sys; sys.argv = {command[1:]}\ntry: import main; main.main()\nexcept SystemExit: pass\n"
     probe += "assert not {'torch', 'torchvision', 'tensorflow', 'numpy', 'av'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
@@ -74,9 +74,9 @@ def test_values_reach_the_options_of_the_extractor_and_the_common_ones() -> None
     command = cli.parse(arguments.split(), {name: models.load_config(name) for name in models.EXTRACTORS})
     expected = models.load_config("i3d")(stack_size=24, streams=("flow",), keep_frames=True)  # type: ignore[call-arg]
     assert command.config == expected
-    assert command.videos.video_paths == ("a", "b")
+    assert command.run.video_paths == ("a", "b")
     assert command.decode.max_loss == 0.5
-    assert command.output.folder is None
+    assert command.run.output_folder is None
 
 
 @pytest.mark.parametrize(
