@@ -22,7 +22,7 @@ from models.pwc.fused_decoder import fuse_decoders
 from models.pwc.net import PWCNet
 from utils.devices import device_context, dtype_of, num_lanes, precision_on, set_tf32
 from utils.errors import MediaError
-from utils.media.device_frames import scaled_frames
+from utils.media.device_frames import scale_on_device
 from utils.media.options import DecodeOptions
 from utils.media.video import Frame, Video, write_png
 from utils.memory import items_that_fit, retry_with_half_batch
@@ -93,7 +93,7 @@ class Extractor:
                     rows["rgb"].append(self._features("rgb", self._rgb(group)))
                 if "flow" in rows:
                     flows = flows or StackFlows(self.pwc, self._pairs_per_batch(batch_size, group[0].items[0]))
-                    rows["flow"].append(self._features("flow", flows.of(group)))
+                    rows["flow"].append(self._features("flow", flows.compute(group)))
                 for stack in group:
                     end = stack.start + min(stack.num_distinct, config.stack_size)
                     spans.append((float(stack.start / video.fps), float(end / video.fps)))
@@ -119,7 +119,7 @@ class Extractor:
         FFmpeg scales them where that is as fast, or where people want to look at them.
         """
         if self.device.type == "cuda" and folder is None:
-            yield from scaled_frames(video, self.device)
+            yield from scale_on_device(video, self.device)
             return
         for frame in _kept(video, folder) if folder else video:
             yield torch.from_numpy(frame).to(self.device).permute(2, 0, 1)
@@ -150,7 +150,7 @@ class Extractor:
 
     def _i3d(self, channels: int, path: str | None) -> I3D:
         def rebuilt(network: I3D) -> I3D:
-            network.fold_batch_norm().merge_points()
+            network.fold_batch_norm().merge_pointwise()
             if self.precision == "mixed":
                 network.refine_weights()
             return network.to(memory_format=torch.channels_last_3d)

@@ -1,4 +1,4 @@
-"""PWC-Net's published checkpoint: where it lives and what its entries are called here."""
+"""PWC-Net's published checkpoint: its file, and the names of its entries here."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ _DECODERS = {"Six": "6", "Fiv": "5", "Fou": "4", "Thr": "3", "Two": "2"}
 
 
 def our_key(published: str) -> str:
-    """The name in `PWCNet` of an entry of the published state dict, in either of its two spellings.
+    """Return the name in `PWCNet` of an entry of the published state dict, in either of its two spellings.
 
     moduleExtractor.moduleOne.2.weight -> levels.0.1.0.weight
     netTwo.netUpfeat.bias -> decoders.2.upsample_dense.bias

@@ -20,14 +20,14 @@ def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tens
 
     `first` and `second` are (B, C, H, W) of one dtype, best in channels-last memory; `flow` is (B, 2, H, W) in
     pixels, or None for no warp; `out` is (B, 81 or more, H, W) of any dtype. The warped image has the images' dtype;
-    coordinates, weights and sums are float32. What a flow that is not finite points at costs 0 or is not a number.
+    coordinates, weights and sums are float32. Costs are 0 or NaN where the flow is not finite.
     """
     kernel = _kernel(first.device, first.dtype) if first.is_cuda else None
     (kernel or plain_matching_costs)(first, second, flow, out)
 
 
 def plain_matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
-    """`matching_costs` where there is no kernel for it."""
+    """Compute `matching_costs` without a kernel."""
     if flow is not None:
         second = warp(second.float(), flow.float()).to(second.dtype)
     costs = cost_volume(first.float(), second.float())
@@ -36,14 +36,14 @@ def plain_matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out
 
 @functools.cache
 def _kernel(device: torch.device, dtype: torch.dtype) -> MatchingCosts | None:
-    """The Triton kernel, if it runs on `device` and computes there what the plain version does."""
+    """Return the Triton kernel if it runs on `device` and agrees with the plain version there, or else None."""
     try:
         from models.pwc.kernels import matching_costs as kernel
 
         for channels, with_flow in ((32, True), (196, False)):  # as at PWC-Net's finest and coarsest level
             _compare_with_plain(kernel, device, dtype, channels, with_flow)
-    except Exception as error:  # compilers and drivers fail in many ways, and there is another way to the same result
-        log.warning("%s, %s: PWC-Net does without its Triton kernel, which is slower: %r", device, dtype, error)
+    except Exception as error:  # compilers and drivers fail in many ways, and the plain version gives the same result
+        log.warning("%s, %s: PWC-Net runs without its Triton kernel, which is slower: %r", device, dtype, error)
         return None
     return kernel
 

@@ -1,4 +1,4 @@
-"""VGGish's published weights: where they live and what their entries are called here.
+"""VGGish's published weights: their files, and the names of their entries here.
 
 AudioSet publishes the network as a TensorFlow checkpoint,
 https://storage.googleapis.com/audioset/vggish_model.ckpt, without a hash; `tensorflow_checkpoint.py` reads it.
@@ -52,7 +52,7 @@ _KINDS = {"weight": "weight", "weights": "weight", "bias": "bias", "biases": "bi
 
 
 def our_key(published: str) -> str:
-    """The name in `VGGish` of an entry of the published state dict or of a variable of the TensorFlow checkpoint.
+    """Return the name in `VGGish` of an entry of the PyTorch conversion or a variable of the TensorFlow checkpoint.
 
     features.13.weight -> convs.5.weight
     vggish/conv4/conv4_2/weights -> convs.5.weight

@@ -53,29 +53,28 @@ def tensorflow_embeddings(
 def tensorflow_network(tf: Any, patches: Any) -> Any:
     """AudioSet's network, rebuilt from its description."""
 
-    def convolved(net: Any, scope: str, width_in: int, width: int) -> Any:
-        weights = tf.compat.v1.get_variable(f"vggish/{scope}/weights", [3, 3, width_in, width])
-        biases = tf.compat.v1.get_variable(f"vggish/{scope}/biases", [width])
-        return tf.nn.relu(tf.nn.conv2d(net, weights, 1, "SAME") + biases)
+    def variables(scope: str, shape: list[int]) -> tuple[Any, Any]:
+        weights = tf.compat.v1.get_variable(f"vggish/{scope}/weights", shape)
+        return weights, tf.compat.v1.get_variable(f"vggish/{scope}/biases", shape[-1:])
 
-    def pooled(net: Any) -> Any:
-        return tf.nn.max_pool2d(net, 2, 2, "SAME")
-
-    def connected(net: Any, scope: str, width_in: int, width: int) -> Any:
-        weights = tf.compat.v1.get_variable(f"vggish/{scope}/weights", [width_in, width])
-        biases = tf.compat.v1.get_variable(f"vggish/{scope}/biases", [width])
-        return tf.nn.relu(tf.matmul(net, weights) + biases)
-
-    net = pooled(convolved(patches[..., None], "conv1", 1, 64))
-    net = pooled(convolved(net, "conv2", 64, 128))
-    net = convolved(net, "conv3/conv3_1", 128, 256)
-    net = pooled(convolved(net, "conv3/conv3_2", 256, 256))
-    net = convolved(net, "conv4/conv4_1", 256, 512)
-    net = pooled(convolved(net, "conv4/conv4_2", 512, 512))
-    net = tf.reshape(net, [-1, 6 * 4 * 512])
-    net = connected(net, "fc1/fc1_1", 12288, 4096)
-    net = connected(net, "fc1/fc1_2", 4096, 4096)
-    return connected(net, "fc2", 4096, 128)
+    net, width_in = patches[..., None], 1
+    for scope, width in (
+        ("conv1", 64),
+        ("conv2", 128),
+        ("conv3/conv3_1", 256),
+        ("conv3/conv3_2", 256),
+        ("conv4/conv4_1", 512),
+        ("conv4/conv4_2", 512),
+    ):
+        weights, biases = variables(scope, [3, 3, width_in, width])
+        net, width_in = tf.nn.relu(tf.nn.conv2d(net, weights, 1, "SAME") + biases), width
+        if not scope.endswith("_1"):
+            net = tf.nn.max_pool2d(net, 2, 2, "SAME")
+    net, width_in = tf.reshape(net, [-1, 6 * 4 * 512]), 6 * 4 * 512
+    for scope, width in (("fc1/fc1_1", 4096), ("fc1/fc1_2", 4096), ("fc2", 128)):
+        weights, biases = variables(scope, [width_in, width])
+        net, width_in = tf.nn.relu(tf.matmul(net, weights) + biases), width
+    return net
 
 
 def save_v1(tf: Any, session: Any, arrays: dict[str, Array], path: Path) -> None:
@@ -106,11 +105,6 @@ def test_the_network_is_the_references_with_weights_of_the_pytorch_conversion(
     assert relative_difference(embeddings_of(seeded_checkpoint, reference["log_mel"]), reference["embedding"]) < 1e-5
 
 
-def test_the_layers_have_as_many_parameters_as_audioset_published() -> None:
-    with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in VGGish().parameters()) == 72_141_184
-
-
 def test_both_kinds_of_checkpoint_name_all_parameters() -> None:
     with torch.device("meta"):
         ours = set(VGGish().state_dict())
@@ -132,7 +126,7 @@ def test_a_broken_tensorflow_checkpoint_is_refused(tmp_path: Path) -> None:
     oracle("tensorflow")
     path = tmp_path / "model.ckpt"
     path.write_bytes(bytes(1000) + tensorflow_checkpoint.TABLE_MAGIC)
-    with pytest.raises(WeightsError, match=r"model\.ckpt: not a TensorFlow checkpoint that can be read"):
+    with pytest.raises(WeightsError, match=r"model\.ckpt: unreadable TensorFlow checkpoint"):
         load_network(str(path))
 
 
@@ -143,14 +137,6 @@ def test_variables_of_another_network_are_refused(tmp_path: Path) -> None:
         tf.compat.v1.get_variable("resnet/conv1/weights", [3])
         save_v1(tf, session, {"resnet/conv1/weights": np.ones(3, np.float32)}, path)
     with pytest.raises(WeightsError, match="unknown entry 'resnet/conv1/weights'"):
-        load_network(str(path))
-
-
-@pytest.mark.parametrize("content", [b"", b"some text", b"\x80\x02cos\nsystem\nq\x01."])
-def test_what_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "vggish_model.ckpt"
-    path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"vggish_model\.ckpt"):
         load_network(str(path))
 
 
@@ -187,5 +173,5 @@ def test_what_are_no_pca_parameters_is_refused(arrays: dict[str, Array], message
 def test_a_file_that_is_no_npz_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "pca.npz"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"pca\.npz: not PCA parameters"):
+    with pytest.raises(WeightsError, match=r"pca\.npz: unreadable PCA parameters"):
         load_pca(path)
