@@ -1,6 +1,6 @@
-"""How fast VGGish's front end is beside resampy and NumPy in the same run, and what long sounds take.
+"""Measures VGGish's front end beside resampy and NumPy in the same run, and time and memory for long sounds.
 
-python benchmarks/vggish.py [MINUTES]
+python -m benchmarks.vggish [MINUTES]
 """
 
 import os
@@ -11,10 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
-import numpy.typing as npt
 import resampy
 import torch
 from torch import Tensor
@@ -22,62 +19,57 @@ from torch import Tensor
 from benchmarks.files import SOUND_RATE_HZ, write_sound
 from models.vggish import Config, mel
 from models.vggish.extract import Extractor
-from models.vggish.resample import RATE_HZ, resampled
+from models.vggish.resample import KAISER_BETA, NUM_ZEROS, RATE_HZ, ROLLOFF, resample
 from utils.media.audio import Audio
 
 SHORT_MINUTES = 5
 PATCHES_PER_BATCH = 32
-KAISER_BEST = {"filter": "sinc_window", "num_zeros": 64, "precision": 9, "rolloff": 0.9475937167399596}
-
-Waveform = npt.NDArray[np.float32]
 
 
-def waveform_of(path: Path) -> Iterator[Tensor]:
-    """Blocks (samples,) of the mean of the channels."""
-    with Audio(str(path)) as sound:
-        for block in sound:
+def read_mono(path: Path) -> Iterator[Tensor]:
+    """Yield blocks (samples,) of the mean of the channels."""
+    with Audio(str(path)) as audio:
+        for block in audio:
             yield torch.from_numpy(block).float().mean(dim=1) / 2**15
 
 
-def front_end(blocks: Iterator[Tensor]) -> int:
-    """How many patches our front end makes of a waveform."""
-    waveform = resampled(blocks, SOUND_RATE_HZ)
-    return sum(len(patches) for patches in mel.patches(waveform, PATCHES_PER_BATCH))
-
-
-def front_end_of_others(waveform: Waveform, window: npt.NDArray[np.float64], bands: npt.NDArray[np.float64]) -> int:
-    """The same by resampy and NumPy, with the parameters of resampy 0.2.2."""
-    kaiser = {"window": lambda size: np.kaiser(size, 14.769656459379492)}
-    at_16_khz = resampy.resample(waveform.astype(np.float64), SOUND_RATE_HZ, RATE_HZ, **kaiser, **KAISER_BEST)
-    frames = np.lib.stride_tricks.sliding_window_view(at_16_khz, mel.WINDOW)[:: mel.HOP]
-    log_mel = np.log(np.abs(np.fft.rfft(frames * window, mel.FFT_SIZE)) @ bands + mel.LOG_OFFSET)
-    return len(log_mel) // 96
-
-
 def compare_front_ends(path: Path) -> None:
-    """Print the seconds that decoding, our front end and the others' take, and their ratio."""
+    """Print the seconds of decoding, of our front end and of the same by resampy and NumPy, and their ratio."""
     start = time.perf_counter()
-    blocks = list(waveform_of(path))
+    blocks = list(read_mono(path))
     seconds = sum(map(len, blocks)) / SOUND_RATE_HZ
     print(f"decoding {seconds:.0f} s of sound: {time.perf_counter() - start:.1f} s", flush=True)
-    front_end(iter(blocks[:40]))  # warms up
-    start = time.perf_counter()
-    front_end(iter(blocks))
-    ours = time.perf_counter() - start
 
-    parts = np.array_split(torch.cat(blocks).numpy(), max(1, round(seconds / 300)))
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(mel.WINDOW) / mel.WINDOW)
+    def run_ours(blocks: list[Tensor]) -> None:
+        for _ in mel.patches(resample(blocks, SOUND_RATE_HZ), PATCHES_PER_BATCH):
+            pass
+
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(mel.WINDOW) / mel.WINDOW)
     bands = mel.mel_weights().numpy()
-    front_end_of_others(parts[0][:SOUND_RATE_HZ], window, bands)  # compiles
-    start = time.perf_counter()
-    for part in parts:
-        front_end_of_others(part, window, bands)
-    theirs = time.perf_counter() - start
-    print(f"resampling and log-mel: {ours:.2f} s, by resampy and NumPy {theirs:.1f} s: ratio {theirs / ours:.1f}")
+    options = {"filter": "sinc_window", "num_zeros": NUM_ZEROS, "precision": 9, "rolloff": ROLLOFF}
+
+    def run_others(blocks: list[Tensor]) -> None:
+        for part in np.array_split(
+            torch.cat(blocks).numpy(), max(1, round(sum(map(len, blocks)) / 300 / SOUND_RATE_HZ))
+        ):
+            waveform = resampy.resample(
+                part.astype(np.float64), SOUND_RATE_HZ, RATE_HZ, window=lambda n: np.kaiser(n, KAISER_BETA), **options
+            )
+            frames = np.lib.stride_tricks.sliding_window_view(waveform, mel.WINDOW)[:: mel.HOP]
+            np.log(np.abs(np.fft.rfft(frames * hann, mel.FFT_SIZE)) @ bands + mel.LOG_OFFSET)
+
+    taken = []
+    for run in (run_ours, run_others):
+        run(blocks[:40])  # warms up, compiles
+        start = time.perf_counter()
+        run(blocks)
+        taken.append(time.perf_counter() - start)
+    ours, others = taken
+    print(f"resampling and log-mel: {ours:.2f} s, by resampy and NumPy {others:.1f} s: ratio {others / ours:.1f}")
 
 
 def extract(path: str) -> None:
-    """Print what a whole extraction takes; in a process of its own, for its peak memory."""
+    """Print time and peak memory of a whole extraction; run it in a process of its own, for the peak."""
     start = time.perf_counter()
     features = Extractor(Config(weights="random"), "cpu").extract(path)
     status = Path("/proc/self/status").read_text()  # getrusage would begin with the parent's peak
@@ -97,7 +89,7 @@ def main() -> None:
         write_sound(short, 60 * SHORT_MINUTES)
         compare_front_ends(long)
         for path in (short, long):
-            subprocess.run([sys.executable, __file__, "extract", str(path)], check=True)
+            subprocess.run([sys.executable, "-m", "benchmarks.vggish", "extract", str(path)], check=True)
 
 
 if __name__ == "__main__":

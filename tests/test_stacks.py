@@ -20,7 +20,7 @@ def naive_stacks(num_items: int, size: int, step: int, cycle_tail: bool) -> list
 
 
 @pytest.mark.parametrize("cycle_tail", [True, False])
-@pytest.mark.parametrize("size", [1, 2, 5, 10, 17])
+@pytest.mark.parametrize("size", [1, 2, 5, 10])
 def test_stacks_are_those_of_a_naive_count(size: int, cycle_tail: bool) -> None:
     for step in range(1, 2 * size + 3):
         for num_items in range(5 * size + 3):
@@ -28,7 +28,7 @@ def test_stacks_are_those_of_a_naive_count(size: int, cycle_tail: bool) -> None:
             expected = naive_stacks(num_items, size, step, cycle_tail)
             case = f"{num_items} items, step {step}"
             assert [stack.items for stack in made] == expected, case
-            assert [[stack.place(i) for i in range(size)] for stack in made] == expected, case
+            assert [[stack.index_of(i) for i in range(size)] for stack in made] == expected, case
 
 
 @pytest.mark.parametrize(
