@@ -26,7 +26,7 @@ $(INSTALLED): requirements.lock
 	@touch $@
 
 sample: $(INSTALLED)
-	$(BIN)/python sample/extract_sample.py
+	$(BIN)/python -m sample.extract_sample
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
@@ -47,7 +47,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 benchmark: $(INSTALLED)
-	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python -m benchmarks.pipeline
 
 lock: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -1,22 +1,18 @@
-"""Extract the features of the sample clips, as `make sample` does.
+"""Extracts the features of the sample clips, as `make sample` does.
 
-Where the published weights cannot be downloaded for want of a network, untrained ones take their place, and the
-features, which then mean nothing, go to a folder of their own.
+Where there is no network to download the published weights from, untrained ones take their place, and the features,
+which then mean nothing, go to a folder of their own.
 """
 
-import os
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-import main  # noqa: E402
-import models  # noqa: E402
-from utils.errors import UnreachableError, WeightsError  # noqa: E402
-from utils.weights.download import obtain  # noqa: E402
+import main
+import models
+from utils.errors import UnreachableError, WeightsError
+from utils.weights.download import obtain
 
 BANNER = """
 ****************************************************************************************************
@@ -29,7 +25,7 @@ BANNER = """
 
 
 def extract_sample(feature_type: str) -> int:
-    """Run the program on the sample clips and tell what it made; gives its exit status."""
+    """Run the program on the sample clips, print the shapes of the features, and return its exit status."""
     package = models.load(feature_type)
     output_path, weights = "sample/output", "pretrained"
     try:
@@ -52,5 +48,4 @@ def extract_sample(feature_type: str) -> int:
 
 
 if __name__ == "__main__":
-    os.chdir(REPOSITORY)
     sys.exit(max(extract_sample(feature_type) for feature_type in models.EXTRACTORS))
