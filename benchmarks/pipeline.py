@@ -40,6 +40,7 @@ from models.vggish.resample import RATE_HZ, resample
 from utils.devices import precision_on, set_tf32
 from utils.media.audio import Audio
 from utils.media.device_frames import CHUNK_FRAMES, scale_on_device
+from utils.media.options import DecodeOptions
 from utils.media.scaling import scale
 from utils.media.video import Video
 from utils.memory import keep_freed_memory
@@ -152,7 +153,7 @@ def measure_i3d(device: torch.device, config: i3d.Config, size: Size, folder: Pa
     chunk = chunk.pin_memory() if device.type == "cuda" else chunk
     on_device = chunk.to(device)
     extractor = I3DExtractor(config, str(device))
-    features = extractor.extract(clip)
+    features = extractor.extract(clip, DecodeOptions())
 
     def decode() -> int:
         with av.open(clip) as container:
@@ -220,7 +221,7 @@ def measure_vggish(device: torch.device, precision: str | None, size: Size, fold
         return round(sum(len(extractor.network(batch)) for batch in patches) * mel.PATCH_SECONDS)
 
     def extract() -> int:
-        save_numpy(extractor.extract(path), folder, "sound")
+        save_numpy(extractor.extract(path, DecodeOptions()), folder, "sound")
         return size.sound_seconds
 
     yield "sound: decode", measure_rate(decode, device, size)
@@ -241,7 +242,7 @@ def measure_whole(device: torch.device, config: i3d.Config, size: Size, folder: 
 
     def extract() -> int:
         for _ in range(size.num_clips):
-            save_numpy(extractor.extract(str(clip)), folder, "clip")
+            save_numpy(extractor.extract(str(clip), DecodeOptions()), folder, "clip")
         return size.num_clips * size.stack_size * size.num_stacks
 
     best = {"ours": 0.0, "plain": 0.0}

@@ -21,6 +21,7 @@ from models import i3d
 from models.i3d.extract import Extractor
 from models.i3d.net import tf32
 from utils.devices import PRECISIONS, dtype_of
+from utils.media.options import DecodeOptions
 
 PRODUCTS = ("conv2d", "conv3d", "conv_transpose2d", "convolution", "bmm", "mm", "matmul", "addmm", "linear")
 
@@ -46,7 +47,7 @@ def _round(factor: Tensor) -> Tensor:
 def extract(path: str, config: i3d.Config, device: str, precision: str) -> dict[str, npt.NDArray[Any]]:
     """Return the features of both streams."""
     if device != "cpu" or precision == "fp32":
-        return Extractor(dataclasses.replace(config, precision=precision), device).extract(path).arrays
+        return Extractor(dataclasses.replace(config, precision=precision), device).extract(path, DecodeOptions()).arrays
     extractor = Extractor(config, device)
     extractor.pwc.to(dtype_of(precision, supports_fp16=True))
     for network in extractor.i3d.values():
@@ -54,7 +55,7 @@ def extract(path: str, config: i3d.Config, device: str, precision: str) -> dict[
             network.refine_weights()
         network.to(dtype_of(precision, supports_fp16=False))
     with Simulated():  # type: ignore[no-untyped-call]
-        return extractor.extract(path).arrays
+        return extractor.extract(path, DecodeOptions()).arrays
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.files import write_clip
 from models.i3d import Config
 from models.i3d.extract import Extractor
+from utils.media.options import DecodeOptions
 from utils.memory import keep_freed_memory
 
 STACK_SIZE = 16  # frames
@@ -49,7 +50,7 @@ def time_networks(clip: Path, step_size: int) -> dict[str, float]:
     add_timer(extractor.pwc, "pyramid", "PWC-Net")
     add_timer(extractor.pwc, "flow", "PWC-Net")
     add_timer(extractor.i3d["flow"], "forward", "I3D")
-    extractor.extract(str(clip))
+    extractor.extract(str(clip), DecodeOptions())
     return seconds
 
 

@@ -21,6 +21,7 @@ from models.vggish import Config, mel
 from models.vggish.extract import Extractor
 from models.vggish.resample import KAISER_BETA, NUM_ZEROS, RATE_HZ, ROLLOFF, resample
 from utils.media.audio import Audio
+from utils.media.options import DecodeOptions
 
 SHORT_MINUTES = 5
 PATCHES_PER_BATCH = 32
@@ -71,7 +72,7 @@ def compare_front_ends(path: Path) -> None:
 def extract(path: str) -> None:
     """Print time and peak memory of a whole extraction; run it in a process of its own, for the peak."""
     start = time.perf_counter()
-    features = Extractor(Config(weights="random"), "cpu").extract(path)
+    features = Extractor(Config(weights="random"), "cpu").extract(path, DecodeOptions())
     status = Path("/proc/self/status").read_text()  # getrusage would begin with the parent's peak
     peak = int(status.split("VmHWM:")[1].split()[0]) // 1024
     print(f"extraction of {features.seconds / 60:.0f} minutes: {time.perf_counter() - start:.1f} s, peak {peak} MiB")

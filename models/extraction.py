@@ -1,88 +1,114 @@
-"""What workers do: a job is pickled to them, and in each becomes the work on one device. Imports no torch."""
+"""The job: what a worker does with one video, from its path to saved features. Imports no torch."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import models
+from models.base import Config, Extractor
 from utils.devices import CPU
+from utils.errors import BrokenWorkerError, CannotStartError
 from utils.media.options import DecodeOptions
 from utils.memory import keep_freed_memory
+from utils.outputs import writers
+from utils.outputs.resume import Output
+from utils.results import Row
 from utils.video_list import stem_of
+from utils.weights.download import fingerprint, obtain
 
-if TYPE_CHECKING:
-    from utils.outputs.resume import Output
-    from utils.workers.pool import Done
+UNTRAINED = "WARNING: --weights random: the networks are UNTRAINED, and these features mean NOTHING"
+
+log = logging.getLogger("video_features")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What workers do: a job, called with a device, loads the networks and gives the function for one video."""
+    """Called with a device, in a worker, it loads the networks and returns the function that extracts one video."""
 
     feature_type: str
-    config: Any
-    decode_options: DecodeOptions
-    frames_path: str | None
+    config: Config
+    decode: DecodeOptions
     stems: Mapping[str, str]
-    num_threads: int
-    output: "Output | None" = None
+    """By path, what the outputs of videos are called that share their name with another one."""
 
-    def __call__(self, device: str) -> "Work":
+    output: Output | None
+    """Where features are saved, if they are."""
+
+    devices: tuple[str, ...]
+    """One for each worker."""
+
+    def __call__(self, device: str) -> "Extraction":
         # Threads that wait for each other sleep, so that other work on the cores costs no more than its share.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
         import torch
 
-        from utils.errors import CannotStartError, WeightsError
-
-        torch.set_num_threads(self.num_threads)
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // len(self.devices)))
         if device == CPU:
             keep_freed_memory()
         try:
-            return Work(self, models.load_extractor(self.feature_type)(self.config, device))
-        except (WeightsError, ValueError) as error:
+            extractor = models.load_extractor(self.feature_type)(self.config, device, self.devices.count(device))
+        except ValueError as error:
             raise CannotStartError(str(error)) from error
+        return Extraction(self, extractor)
 
     def stem(self, path: str) -> str:
-        """What the outputs of a video are called after, below the output path."""
+        """Return what the outputs of a video are called after, below the output path."""
         return self.stems.get(path) or stem_of(path)
 
 
 @dataclass(frozen=True)
-class Work:
+class Extraction:
     """Extracts the features of one video, and saves or describes them."""
 
     job: Job
-    extractor: Any
+    extractor: Extractor
 
-    def __call__(self, path: str, opened: Callable[[float], None]) -> "Done | None":
-        """Raises what the video fails with; gives None where another program has done it meanwhile."""
+    def __call__(self, path: str, on_open: Callable[[float], None]) -> Row:
+        """Return the row of a video that is done. Raises ExtractionError."""
         from torch import AcceleratorError
 
-        from utils.errors import BrokenWorkerError
-
-        stem, output = self.job.stem(path), self.job.output
-        if output is not None and output.is_done(stem):
-            output.check_owner(path, stem)
-            return None
+        stem = self.job.stem(path)
+        decode = dataclasses.replace(self.job.decode, on_open=on_open)
         try:
-            return self._extract(path, stem, opened)
+            features = self.extractor.extract(path, decode, frames_folder(self.job.config, stem))
         except AcceleratorError as error:  # after which a GPU does nothing more for this process
             raise BrokenWorkerError(str(error)) from error
-
-    def _extract(self, path: str, stem: str, opened: Callable[[float], None]) -> "Done":
-        from utils.outputs import writers as sinks
-        from utils.workers.pool import Done
-
-        frames_folder = Path(self.job.frames_path, f"{stem}_frames") if self.job.frames_path else None
-        decode_options = dataclasses.replace(self.job.decode_options, opened=opened)
-        features = self.extractor.extract(path, frames_folder, decode_options)
         if self.job.output is None:
-            report = "\n".join(filter(None, [sinks.text_of(path, features), features.report]))
-            return Done([], features.seconds, report, features.missing)
-        outputs = sinks.save_numpy(features, self.job.output.folder, stem)
-        return Done(
-            outputs, features.seconds, f"{path}\n{features.report}" if features.report else "", features.missing
+            outputs = []
+            report = "\n".join(filter(None, [writers.describe(path, features), features.report]))
+        else:
+            outputs = writers.save_numpy(features, self.job.output.folder, stem)
+            report = f"{path}\n{features.report}" if features.report else ""
+        return Row(
+            path,
+            "ok",
+            outputs=outputs,
+            seconds=features.seconds,
+            report=report,
+            missing=features.missing,
+            missing_seconds=features.missing_seconds,
         )
+
+
+def frames_folder(config: Config, stem: str) -> Path | None:
+    """Return where the scaled frames of a video are written to, if they are."""
+    return Path(config.frames_path, f"{stem}_frames") if config.frames_path else None
+
+
+def with_weights(config: Config) -> tuple[Config, dict[str, object]]:
+    """Return the config with the paths of its weights, downloaded and verified if need be, and what tells them apart.
+
+    Raises WeightsError.
+    """
+    wanted = config.weights_wanted()
+    fingerprints: dict[str, object] = {}
+    if config.weights == "random":
+        log.warning(UNTRAINED)
+        fingerprints = dict.fromkeys(wanted, "random")
+        wanted = {name: (file, given) for name, (file, given) in wanted.items() if given is not None}
+    paths = obtain(wanted)
+    fingerprints |= {name: fingerprint(file, given) for name, (file, given) in wanted.items()}
+    return dataclasses.replace(config, **{name: str(path) for name, path in paths.items()}), fingerprints

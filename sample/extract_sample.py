@@ -11,6 +11,7 @@ import numpy as np
 
 import main
 import models
+from utils import cli
 from utils.errors import UnreachableError, WeightsError
 from utils.weights.download import obtain
 
@@ -26,22 +27,22 @@ BANNER = """
 
 def extract_sample(feature_type: str) -> int:
     """Run the program on the sample clips, print the shapes of the features, and return its exit status."""
-    package = models.load(feature_type)
+    config = models.load_config(feature_type)()
     output_path, weights = "sample/output", "pretrained"
     try:
-        obtain(package.weights_wanted(package.Config()))
+        obtain(config.weights_wanted())
     except UnreachableError as error:
         print(BANNER.format(reason="\n".join(f"    {line}" for line in str(error).splitlines())), file=sys.stderr)
         output_path, weights = "sample/output_untrained", "random"
     except WeightsError as error:
         print(error, file=sys.stderr)
-        return main.EXIT_CANNOT_START
+        return cli.EXIT_CANNOT_START
     options = ["--feature_type", feature_type, "--file_with_video_paths", "sample/sample_video_paths.txt"]
     options += ["--on_extraction", "save_numpy", "--output_path", output_path, "--weights", weights]
     status = main.main(options)
-    if status == main.EXIT_OK:
+    if status == cli.EXIT_OK:
         print(f"The features are in {output_path}:")
-        for suffix in package.Config().suffixes:
+        for suffix in config.suffixes:
             for path in sorted(Path(output_path).glob(f"*_{suffix}.npy")):
                 print(f"  {path.name} {np.load(path).shape}")
     return status

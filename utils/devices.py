@@ -12,10 +12,11 @@ CPU = "cpu"
 # half precision for the networks that bear it, and TF32 for the others.
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("mixed", "fp32", "tf32", "fp16", "bf16")}
 DEFAULT_PRECISION = {kind: precisions[0] for kind, precisions in PRECISIONS.items()}
+MAX_WORKERS_PER_GPU = 3
 NUM_LANES = 4  # of a GPU, so that it need not wait while videos are opened and decoded
 
 
-class DeviceError(Exception):
+class DeviceError(ValueError):
     """A device id that this machine does not have, or that is none; the message lists what there is."""
 
 
@@ -86,3 +87,10 @@ def resolve(ids: Sequence[str] | None) -> list[str]:
     if ids:
         return [device_id if device_id == CPU else f"cuda:{int(device_id)}" for device_id in ids]
     return [f"cuda:{number}" for number in range(num_gpus)] or [CPU]
+
+
+def workers_on(devices: Sequence[str], per_gpu: int | None) -> list[str]:
+    """Return the device of each worker."""
+    return [device for _ in range(per_gpu or 1) for device in devices if device != CPU] + [
+        device for device in devices if device == CPU
+    ]

@@ -104,3 +104,10 @@ def _say(text: str, to_stdout: bool) -> None:
         stream.flush()
     except OSError:  # as with `| head -1`: nobody reads on, and the work goes on
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def start_log(level: int | str) -> None:
+    """Show the program's messages of a level and above."""
+    log.handlers = [LogHandler()]
+    log.setLevel(level)
+    log.propagate = False

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy.typing as npt
 
+Arrays = dict[str, npt.NDArray[Any]]
+"""By the suffix of their files, each (N, D), float32, or uint8 where features are quantized."""
+
 
 @dataclass(frozen=True)
 class Features:
     """Features of one video: an array a stream, a row a time span."""
 
-    arrays: dict[str, npt.NDArray[Any]]
-    """By the suffix of their files, each (N, D), float32, or uint8 where features are quantized."""
+    arrays: Arrays
 
     spans: list[tuple[float, float]]
     """Begin and end of each row, in seconds from the start of the video."""

@@ -261,3 +261,15 @@ def _encoded(text: str) -> bytes:
         return text.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # no file has this name, which is for who opens it to say
         return text.encode(errors="surrogatepass")
+
+
+def find_videos(video_paths: Sequence[str] | None, file_with_video_paths: str | None, suffixes: Set[str]) -> list[str]:
+    """Return the videos that the command line names, each once. Raises ValueError for a list that cannot be read."""
+    if video_paths is None:
+        assert file_with_video_paths is not None
+        try:
+            video_paths = read_list(file_with_video_paths)
+        except (OSError, ValueError) as error:
+            cause = getattr(error, "strerror", None) or error
+            raise ValueError(f"--file_with_video_paths {file_with_video_paths}: {cause}") from error
+    return distinct(expanded(video_paths, suffixes))

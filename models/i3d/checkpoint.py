@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from utils.weights.download import WeightsFile
+from utils.weights.published import WeightsFile
 
 _FOLDER = Path(__file__).parent / "checkpoints"
 _LICENCE = "MIT, converted from DeepMind's, Apache-2.0"

@@ -5,12 +5,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from models.i3d import Config
 from models.i3d.checkpoint import our_key
 from models.i3d.net import CHANNELS, I3D, NUM_CLASSES, VARIANTS
+from utils.errors import MediaError
+from utils.media.video import Video
 from utils.weights import checkpoint
 
 NUM_SHOWN = 5
@@ -61,11 +65,31 @@ def load_classifier(stream: str, path: str | None) -> nn.Conv3d:
     return network.classifier
 
 
-def describe(logits: Tensor, spans: Sequence[tuple[float, float]], names: Sequence[str]) -> str:
+def describe_saved(config: Config, path: str, outputs: Sequence[str]) -> str:
+    """Return the predictions of features that were saved before; the video is opened for its frame rate only."""
+    features = {stream: np.load(output) for stream, output in zip(config.streams, outputs, strict=True)}
+    weights: dict[str, str | None] = dict.fromkeys(features)
+    if config.weights == "pretrained":
+        wanted = config.weights_wanted()
+        weights = {
+            stream: str(given or file.path) for stream in features for file, given in [wanted[f"i3d_{stream}_path"]]
+        }
+    logits = classify_saved(features, weights)
+    try:
+        with Video(path, config.min_side_size, config.extraction_fps) as video:
+            starts = [float(i * config.step_size / video.fps) for i in range(len(logits))]
+    except MediaError as error:
+        return f"{path}\n  {error}"
+    return f"{path}\n" + describe(
+        logits, [(start, None) for start in starts], class_names(config.kinetics_class_labels)
+    )
+
+
+def describe(logits: Tensor, spans: Sequence[tuple[float, float | None]], names: Sequence[str]) -> str:
     """Return lines for each stack: its time span, then logit, probability and name of the five likeliest classes."""
     lines = []
     for row, (begin, end) in zip(logits, spans, strict=True):
-        lines.append(f"  {begin:.2f} - {end:.2f} s")
+        lines.append(f"  from {begin:.2f} s" if end is None else f"  {begin:.2f} - {end:.2f} s")
         probabilities = row.softmax(dim=0)
         for index in row.topk(NUM_SHOWN).indices.tolist():
             lines.append(f"    {row[index]:9.3f}  {probabilities[index]:.4f}  {names[index]}")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from utils.weights.download import WeightsFile
+from utils.weights.published import WeightsFile
 
 PWC = WeightsFile(
     title="PWC-Net",

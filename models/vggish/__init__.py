@@ -1,34 +1,37 @@
-"""VGGish: its configuration and its options. Imports no torch."""
+"""VGGish: its options. Imports no torch."""
 
-import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
+from models.base import PrecisionOptions, WantedWeights, WeightsOptions
+from models.vggish import checkpoint
+from utils.option import option
 from utils.video_list import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
-if TYPE_CHECKING:
-    from utils.weights.download import WeightsFile
 
-MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES  # of the files that a folder or a glob means
+@dataclass(frozen=True, kw_only=True)
+class Config(PrecisionOptions, WeightsOptions):
+    """What to extract with VGGish, and how."""
 
+    title = "VGGish"
+    summary: ClassVar[str] = "128 numbers for each 0.96 s of sound (AudioSet)"
+    media_suffixes: ClassVar[frozenset[str]] = VIDEO_SUFFIXES | AUDIO_SUFFIXES
+    network_paths: ClassVar[tuple[str, ...]] = ("vggish_model_path",)
 
-@dataclass(frozen=True)
-class Config:
-    """What to extract with VGGish, and how. Raises ValueError for values that do not go together."""
-
-    postprocess: bool = False
-    precision: str | None = None
-    batch_size: int | None = None
-    weights: str = "pretrained"
-    vggish_model_path: str | None = None
-    vggish_pca_path: str | None = None
+    postprocess: bool = option(
+        False,
+        "rotate the features by AudioSet's PCA and quantize them to 8 bits, as in its published features",
+        changes_features=True,
+    )
+    vggish_model_path: str | None = option(
+        None,
+        "VGGish checkpoint, in place of the published one: for PyTorch, or AudioSet's own for TensorFlow",
+        metavar="FILE",
+    )
+    vggish_pca_path: str | None = option(None, "PCA parameters, in place of the published ones", metavar="NPZ")
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"--batch_size {self.batch_size}: must be at least 1 patch")
-        if self.weights == "random" and self.vggish_model_path is not None:
-            raise ValueError("--vggish_model_path does not go with --weights random")
+        super().__post_init__()
         if self.postprocess and self.weights == "random" and self.vggish_pca_path is None:
             raise ValueError(
                 "--postprocess with --weights random: there is no random PCA; name one with --vggish_pca_path"
@@ -36,36 +39,10 @@ class Config:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """What the names of a video's feature files end with."""
         return ("vggish",)
 
-    @property
-    def settings(self) -> dict[str, object]:
-        """What the features depend on, besides the weights."""
-        return {"postprocess": self.postprocess, "precision": self.precision or "default"}
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of VGGish, named as the fields of `Config`, with its defaults."""
-    option = parser.add_argument_group("VGGish").add_argument
-    option(
-        "--postprocess",
-        action="store_true",
-        help="rotate the features by AudioSet's PCA and quantize them to 8 bits, as in its published features",
-    )
-    option(
-        "--vggish_model_path",
-        metavar="FILE",
-        help="VGGish checkpoint, in place of the published one: for PyTorch, or AudioSet's own for TensorFlow",
-    )
-    option("--vggish_pca_path", metavar="NPZ", help="PCA parameters, in place of the published ones")
-
-
-def weights_wanted(config: Config) -> Mapping[str, tuple["WeightsFile", str | None]]:
-    """The weights that are needed: by the option that overrides it, each file and the path given for it."""
-    from models.vggish import checkpoint as published
-
-    wanted = {"vggish_model_path": (published.MODEL, config.vggish_model_path)}
-    if config.postprocess:
-        wanted["vggish_pca_path"] = (published.PCA, config.vggish_pca_path)
-    return wanted
+    def weights_wanted(self) -> WantedWeights:
+        wanted = {"vggish_model_path": (checkpoint.MODEL, self.vggish_model_path)}
+        if self.postprocess:
+            wanted["vggish_pca_path"] = (checkpoint.PCA, self.vggish_pca_path)
+        return wanted

@@ -7,7 +7,7 @@ The default is its conversion for PyTorch, which holds the same numbers and need
 
 from pathlib import Path
 
-from utils.weights.download import WeightsFile
+from utils.weights.published import WeightsFile
 
 _FOLDER = Path(__file__).parent / "checkpoints"
 _LICENCE = "Apache-2.0"

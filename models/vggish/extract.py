@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.vggish import Config, mel, tensorflow_checkpoint
-from models.vggish import checkpoint as published
+from models.vggish import Config, checkpoint, mel, tensorflow_checkpoint
 from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resample
@@ -18,19 +17,19 @@ from utils.media.audio import Audio, Samples
 from utils.media.options import DecodeOptions
 from utils.memory import retry_with_half_batch
 from utils.results import Features
-from utils.weights import checkpoint
+from utils.weights.checkpoint import fill, load, randomize
 
-PATCHES_PER_BATCH = {"cpu": 32, "cuda": 256}  # more are no faster
+PATCHES_PER_BATCH = {"cpu": 32, "cuda": 256}  # more are no faster: measured on a CPU, an estimate on GPUs
 FULL_SCALE = 2**15  # of 16-bit samples
 
 
 class Extractor:
-    """Holds the network on one device. It decides for the whole process whether float32 is computed as TF32.
+    """Holds the network on one device. It sets PyTorch's TF32 flags, which are the whole process's.
 
     All but the network is computed in float32, whatever the precision.
     """
 
-    def __init__(self, config: Config, device: str) -> None:
+    def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
         self.device = torch.device(device)
         precision = precision_on(device, config.precision)
         set_tf32(precision)
@@ -42,21 +41,21 @@ class Extractor:
             assert config.vggish_pca_path is not None
             self.pca = load_pca(Path(config.vggish_pca_path)).to(self.device)
 
-    def extract(self, path: str, frames_folder: Path | None = None, options: DecodeOptions | None = None) -> Features:
-        """The features of a video's sound, (N, 128), float32 or, postprocessed, uint8.
+    def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
+        """Return the features of a video's sound, (N, 128), float32 or, postprocessed, uint8; there are no frames.
 
-        There are no frames, so nothing is written to `frames_folder`. Raises MediaError and OutOfMemoryError.
+        Raises MediaError and OutOfMemoryError.
         """
         return retry_with_half_batch(partial(self._extract, path, options), self.batch_size)
 
     @torch.inference_mode()
-    def _extract(self, path: str, options: DecodeOptions | None, patches_per_batch: int) -> Features:
+    def _extract(self, path: str, options: DecodeOptions, patches_per_batch: int) -> Features:
         embeddings = []
-        with device_context(str(self.device)), Audio(path, options) as sound:
-            waveform = resample(self._mono(sound), sound.rate_hz)
+        with device_context(str(self.device)), Audio(path, options) as audio:
+            waveform = resample(self._mono(audio), audio.rate_hz)
             for patches in mel.patches(waveform, patches_per_batch):
                 embeddings.append(self.network(patches.to(self.dtype)).float())
-            seconds = sound.seconds
+            seconds = audio.seconds
         if not embeddings:
             raise MediaError(
                 "too_short", f"{path}: {seconds:.3f} s of sound, and VGGish needs {mel.SHORTEST_SECONDS:.3f} s"
@@ -68,7 +67,8 @@ class Extractor:
             arrays={"vggish": rows.cpu().numpy()},
             spans=[(i * mel.PATCH_SECONDS, (i + 1) * mel.PATCH_SECONDS) for i in range(len(rows))],
             seconds=seconds,
-            missing=sound.missing,
+            missing=audio.missing,
+            missing_seconds=audio.missing_seconds,
         )
 
     def _mono(self, blocks: Iterable[Samples]) -> Iterator[Tensor]:
@@ -81,9 +81,9 @@ def load_network(path: str | None) -> VGGish:
     """The network with the weights in a file of either kind, or with untrained ones."""
     network = VGGish()
     if path is None:
-        checkpoint.randomize(network, seed=0)
+        randomize(network, seed=0)
     elif tensorflow_checkpoint.is_tensorflow(Path(path)):
-        checkpoint.fill(network, tensorflow_checkpoint.read(Path(path)), Path(path), published.our_key)
+        fill(network, tensorflow_checkpoint.read(Path(path)), Path(path), checkpoint.our_key)
     else:
-        checkpoint.load(network, Path(path), published.our_key)
+        load(network, Path(path), checkpoint.our_key)
     return network

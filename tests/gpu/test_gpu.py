@@ -20,6 +20,7 @@ from tests.helpers.clips import write_clip
 from tests.helpers.oracles import REPOSITORY, cosines
 from tests.helpers.seeded import synthetic_clip
 from utils.devices import resolve
+from utils.media.options import DecodeOptions
 
 pytestmark = [
     pytest.mark.gpu,
@@ -63,9 +64,9 @@ def test_features_are_those_of_the_cpu(
     frames: Sequence[np.ndarray] = [frame.transpose(1, 2, 0)[:256, :340] for frame in synthetic_clip()]
     clip = write_clip(tmp_path / "clip.mp4", frames)
     config = Config(stack_size=12, step_size=4, **checkpoints)  # type: ignore[arg-type]
-    expected = Extractor(config, "cpu").extract(str(clip)).arrays
+    expected = Extractor(config, "cpu").extract(str(clip), DecodeOptions()).arrays
     config = dataclasses.replace(config, precision=precision)
-    arrays = Extractor(config, resolve(["0"])[0]).extract(str(clip)).arrays
+    arrays = Extractor(config, resolve(["0"])[0]).extract(str(clip), DecodeOptions()).arrays
     for stream, rows in arrays.items():
         assert cosines(rows, expected[stream]).min() > least_cosine
 

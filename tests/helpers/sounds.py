@@ -34,6 +34,11 @@ def chord(seconds: float, rate_hz: int, channels: int = 1) -> Audio:
     return np.repeat((20_000 * mono).astype(np.int16)[:, None], channels, axis=1)
 
 
+def sound_of(seed: int, seconds: float = 2.0, rate_hz: int = 16_000) -> Audio:
+    """A chord that is the seed's own."""
+    return np.roll(chord(seconds, rate_hz), 1000 * seed) // np.int16(1 + seed)
+
+
 def write_sound(
     path: Path,
     samples: Audio,

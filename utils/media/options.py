@@ -1,29 +1,34 @@
-"""How files are read. Imports nothing heavy, so that the command line knows the defaults."""
+"""What is taken for a video, and what not: the options of decoding."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
+
+from utils.option import option
 
 
 def _ignore(seconds: float) -> None:
     pass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """What is taken for a video, and what not. Raises ValueError for a value that cannot be."""
+    """How a file is decoded. Raises ValueError for a value that cannot be."""
 
-    max_pixels: int = 2**26
-    """Of a frame, as it is stored. What is larger is refused before memory is taken for it."""
+    title: ClassVar[str] = "damaged and huge videos"
 
-    allow_partial: bool = False
-    """Whether a file that is damaged or cut off gives what can be had of it; otherwise it fails."""
+    max_loss: float = option(0.02, "the part of a video that may be missing inside it; above, it fails", metavar="X")
+    allow_partial: bool = option(False, "extract what can be read of a damaged or cut-off video, however little")
+    max_pixels: int = option(2**26, "pixels that a frame may have, as it is stored", metavar="N")
 
-    opened: Callable[[float], None] = _ignore
+    on_open: Callable[[float], None] = _ignore
     """Called with the length in seconds that a file tells, if it does, when it is opened."""
 
     video_engine: int | None = None
     """The number of the GPU whose video engine decodes large frames, where it can; None: the CPU decodes all."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.max_loss <= 1:
+            raise ValueError(f"--max_loss {self.max_loss}: must be from 0 to 1")
         if self.max_pixels < 1:
             raise ValueError(f"--max_pixels {self.max_pixels}: must be at least 1")

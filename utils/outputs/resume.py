@@ -92,8 +92,12 @@ def probe(folder: Path) -> None:
 
 
 def pending_videos(
-    paths: Sequence[str], stem_of: Callable[[str], str], output: Output, failed: frozenset[str] | set[str]
-) -> Iterator[str | Row]:
+    paths: Sequence[str],
+    stem_of: Callable[[str], str],
+    output: Output,
+    failed: frozenset[str] | set[str],
+    report: Callable[[Row], None],
+) -> Iterator[str | None]:
     """The paths that are to be done, first those of which that is sure; a row for each that is done already.
 
     Those whose absolute path is in `failed` are left out, too.
@@ -102,14 +106,19 @@ def pending_videos(
     have_files = _have_files(output.folder, output.suffixes, map(stem_of, paths), len(paths) > MANY)
     for path, has_files in zip(paths, have_files, strict=True):
         if failed and os.path.abspath(path) in failed:
-            yield Row(path, "skipped", None, "it failed in an earlier run (--skip_failed)")
+            report(Row(path, "skipped", None, "it failed in an earlier run (--skip_failed)"))
         elif has_files:
             seems_done.append(path)
         else:
             yield path
     owners = status.owners(output.folder, output.feature_type) if seems_done else {}
     for path in seems_done:
-        yield _looked_into(path, stem_of(path), output, owners)
+        found = _looked_into(path, stem_of(path), output, owners)
+        if isinstance(found, Row):
+            report(found)
+            yield None
+        else:
+            yield found
 
 
 def _looked_into(path: str, stem: str, output: Output, owners: Mapping[int, int]) -> str | Row:

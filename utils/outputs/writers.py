@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.outputs.atomic import whole_file
-from utils.results import Features
+from utils.results import Arrays, Features
 
 TYPES = (np.float32, np.uint8)  # of features, plain and quantized
 LONGEST_HEADER = 1024  # bytes
@@ -76,7 +76,11 @@ def file_of(folder: Path, stem: str, suffix: str) -> Path:
     return folder / f"{stem}_{suffix}.npy"
 
 
-def text_of(path: str, features: Features) -> str:
+def load(outputs: Sequence[str]) -> Arrays:
+    return {Path(path).stem.rpartition("_")[2]: np.load(path, allow_pickle=False) for path in outputs}
+
+
+def describe(path: str, features: Features) -> str:
     """Shapes, time spans and an excerpt of each array, for people to read."""
     lines = [f"{path}: {features.seconds:.2f} s"]
     for suffix, rows in features.arrays.items():

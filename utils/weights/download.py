@@ -17,35 +17,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from utils.errors import UnreachableError, WeightsError
+from utils.weights.published import WeightsFile
 
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 1.0
 TIMEOUT_SECONDS = 30.0
 CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """A published checkpoint. `urls` all hold the same bytes, whose hash is `git_blob` or starts with `sha256`."""
-
-    title: str
-    path: Path
-    urls: tuple[str, ...]
-    licence: str
-    git_blob: str | None = None
-    sha256: str | None = None
-
-    def has_bytes_of(self, path: Path) -> bool:
-        """Whether the file at `path` has the published hash."""
-        if self.git_blob is not None:
-            return git_blob(path) == self.git_blob
-        return self.sha256 is not None and _digest(path, hashlib.sha256()).startswith(self.sha256)
 
 
 def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Path]:
@@ -103,11 +85,17 @@ def is_published(weights: WeightsFile, path: Path) -> bool:
     with contextlib.suppress(OSError, ValueError):
         if json.loads(memory.read_text()) == seen:
             return True
-    if not weights.has_bytes_of(path):
+    if not _has_published_hash(weights, path):
         return False
     with contextlib.suppress(OSError):  # a read-only folder: hash again next time
         memory.write_text(json.dumps(seen))
     return True
+
+
+def _has_published_hash(weights: WeightsFile, path: Path) -> bool:
+    if weights.git_blob is not None:
+        return git_blob(path) == weights.git_blob
+    return weights.sha256 is not None and _digest(path, hashlib.sha256()).startswith(weights.sha256)
 
 
 def git_blob(path: Path) -> str:
@@ -154,7 +142,7 @@ def _fetch(url: str, part: Path, weights: WeightsFile) -> None:
             if last or isinstance(reason, (socket.gaierror, ssl.SSLError)):
                 raise _connection_failure(url, error, reason) from error
         else:
-            if weights.has_bytes_of(part):
+            if _has_published_hash(weights, part):
                 return
             part.unlink()
             if not resumed:

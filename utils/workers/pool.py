@@ -47,7 +47,7 @@ log = logging.getLogger("video_features")
 def run(
     start: Start,
     devices: Sequence[str],
-    videos: Iterable[str | Row],
+    videos: Iterable[str | None],
     timeout_seconds: float | None = None,
     num_lanes: Callable[[str], int] = lambda device: 1,
 ) -> Iterator[Row]:
@@ -173,13 +173,13 @@ class _Pool:
         self,
         start: Start,
         devices: Sequence[str],
-        videos: Iterable[str | Row],
+        videos: Iterable[str | None],
         timeout_seconds: float | None,
         num_lanes: Callable[[str], int],
     ) -> None:
         self.start = start
         self.free_devices = deque(devices)
-        self.videos: Iterator[str | Row] | None = iter(videos)
+        self.videos: Iterator[str | None] | None = iter(videos)
         self.timeout_seconds = timeout_seconds
         self.num_lanes = num_lanes
         self.queue: deque[str] = deque()
@@ -241,12 +241,10 @@ class _Pool:
         rows = []
         deadline = time.monotonic() + SLICE_SECONDS
         while self.videos and time.monotonic() < deadline:
-            video = next(self.videos, None)
-            if video is None:
+            video = next(self.videos, "")
+            if video == "":
                 self.videos = None
-            elif isinstance(video, Row):
-                rows.append(video)
-            else:
+            elif video is not None:
                 self.queue.append(video)
         return rows
 

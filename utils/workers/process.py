@@ -21,6 +21,7 @@ from utils.errors import BrokenWorkerError, CannotStartError
 from utils.results import Row
 
 READY = "ready"
+UNGUARDED_STATUS = 71
 GRACE_SECONDS = 5.0  # from asking a worker to stop to killing it
 MAX_ERROR_LENGTH = 8000  # characters; so that a message is sent in one piece
 
@@ -42,7 +43,7 @@ class Opened(NamedTuple):
     seconds: float
 
 
-Process = Callable[[str, Callable[[float], None]], Done | None]
+Process = Callable[[str, Callable[[float], None]], Done | Row | None]
 """Does the work on one path, and calls the function it is given with the video's length in seconds when it knows it.
 
 None says that there is nothing to do. An exception fails that video; its attribute `reason`, if any, says why in one
@@ -142,6 +143,8 @@ def _attempt(process: Process, path: str, tell: Callable[[Message], None]) -> Ro
             stops_run=getattr(error, "stops_run", False),
             better_alone=getattr(error, "better_alone", not hasattr(error, "reason")),
         )
+    if isinstance(done, Row):
+        return done
     if done is None:
         return Row(path, "skipped")
     return Row(path, "ok", None, None, done.outputs, done.seconds, done.report, done.missing)

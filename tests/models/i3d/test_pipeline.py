@@ -12,6 +12,7 @@ import pytest
 from models.i3d import Config
 from models.i3d.extract import Extractor
 from tests.helpers.oracles import cosines
+from utils.media.options import DecodeOptions
 from utils.results import Features
 
 CLIP = Path("videos", "v_GGSY1Qvo990.mp4")
@@ -26,7 +27,7 @@ def extract(checkpoints: dict[str, str]) -> Extract:
         needed: dict[str, Any] = {
             option: place for option, place in checkpoints.items() if "flow" in streams or "rgb" in option
         }
-        return Extractor(Config(streams=streams, **needed, **settings), "cpu").extract(str(path))
+        return Extractor(Config(streams=streams, **needed, **settings), "cpu").extract(str(path), DecodeOptions())
 
     return run
 
@@ -61,9 +62,9 @@ def test_features_of_a_whole_video_are_the_reference_tail_included(extract: Extr
 def test_features_of_both_streams_at_another_rate_are_the_reference(
     extract: Extract, shared: Path, tmp_path: Path
 ) -> None:
-    path = first_seconds(shared / CLIP, 2.2, tmp_path / "first seconds.mp4")
+    path = first_seconds(shared / CLIP, 1.3, tmp_path / "first seconds.mp4")
     features = extract(path, stack_size=24, step_size=24, extraction_fps=25.0, tail="drop")
     expected = reference_of(shared, "features_24_24_25fps.npz")
     for stream in ("rgb", "flow"):
-        assert features.arrays[stream].shape == (2, 1024)
-        assert cosines(features.arrays[stream], expected[stream][:2]).min() > LEAST_COSINE
+        assert features.arrays[stream].shape == (1, 1024)
+        assert cosines(features.arrays[stream], expected[stream][:1]).min() > LEAST_COSINE

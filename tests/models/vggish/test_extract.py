@@ -18,6 +18,7 @@ from tests.helpers.sounds import chord, noise, write_sound, write_wav
 from tests.media.test_audio import write_silent_video
 from tests.models.vggish.test_front_end import log_mel_by_definition, resample_by_resampy
 from utils.errors import MediaError
+from utils.media.options import DecodeOptions
 
 pytest_plugins = ("tests.helpers.vggish_fixtures",)
 
@@ -28,7 +29,7 @@ def untrained() -> Extractor:
 
 
 def extract(extractor: Extractor, path: Path) -> Array:
-    return extractor.extract(str(path)).arrays["vggish"]
+    return extractor.extract(str(path), DecodeOptions()).arrays["vggish"]
 
 
 def extract_by_resampy_and_numpy(network: VGGish, waveform: Array, rate_hz: int) -> Array:
@@ -46,9 +47,9 @@ def test_the_clips_features_are_the_references_also_quantized(
     pca_path = shared("reference", "vggish_pca_params.npz")
     config = Config(vggish_model_path=str(seeded_checkpoint), vggish_pca_path=str(pca_path), postprocess=True)
     extractor = Extractor(config, "cpu")
-    levels = extractor.extract(clip).arrays["vggish"]
+    levels = extractor.extract(clip, DecodeOptions()).arrays["vggish"]
     extractor.pca = None
-    features = extractor.extract(clip)
+    features = extractor.extract(clip, DecodeOptions())
     embeddings = features.arrays["vggish"]
     assert embeddings.dtype == np.float32
     assert levels.dtype == np.uint8
@@ -106,7 +107,7 @@ def mel_seen_by_the_network(extractor: Extractor, path: Path) -> Array:
     """Mel magnitudes, without the logarithm."""
     seen: list[Tensor] = []
     hook = extractor.network.register_forward_pre_hook(lambda _, patches: seen.append(patches[0]))
-    extractor.extract(str(path))
+    extractor.extract(str(path), DecodeOptions())
     hook.remove()
     magnitudes: Array = torch.cat(seen).exp().numpy()
     return magnitudes
@@ -125,7 +126,7 @@ def test_videos_without_sound_and_too_short_ones_are_refused(untrained: Extracto
     write_silent_video(silent)
     for path, reason, message in ((short, "too_short", r"0\.974 s of sound"), (silent, "no_audio", "no audio stream")):
         with pytest.raises(MediaError, match=message) as caught:
-            untrained.extract(str(path))
+            untrained.extract(str(path), DecodeOptions())
         assert caught.value.reason == reason
 
 
@@ -134,11 +135,6 @@ def test_a_late_sound_shifts_the_rows(untrained: Extractor, tmp_path: Path) -> N
     late = write_sound(tmp_path / "late.mkv", samples, 48_000, "pcm_s16le", times_ms=[960], picture_ms=0)
     in_time = write_wav(tmp_path / "in time.wav", samples, 48_000)
     np.testing.assert_allclose(extract(untrained, late)[1:], extract(untrained, in_time), atol=1e-6)
-
-
-def test_postprocessing_needs_pca_parameters() -> None:
-    with pytest.raises(ValueError, match="--vggish_pca_path"):
-        Config(weights="random", postprocess=True)
 
 
 PEAK_MEMORY = """

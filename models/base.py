@@ -1,0 +1,225 @@
+"""What an extractor is, and the options that several share. Imports no torch.
+
+An extractor is a folder `models/<name>/`: its `__init__.py` has the frozen dataclass `Config`, whose fields are its
+options, and its `extract.py` the class `Extractor`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from utils.devices import CPU, DEFAULT_PRECISION, PRECISIONS, precision_on
+from utils.media.options import DecodeOptions
+from utils.option import option
+from utils.weights.published import WeightsFile
+
+if TYPE_CHECKING:
+    from utils.results import Features
+
+WantedWeights = Mapping[str, tuple[WeightsFile, str | None]]
+"""By the option that overrides its place, each file of weights and the path that is given for it, if any."""
+
+
+class Config(Protocol):
+    """The options of an extractor; a frozen dataclass made of the groups below. Raises ValueError for wrong values."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    summary: ClassVar[str]
+    """One line for `main.py --help`."""
+
+    media_suffixes: ClassVar[frozenset[str]]
+    """Of the files that a folder or a pattern stands for."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """What the names of a video's feature files end with."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the features depend on, besides the weights."""
+
+    @property
+    def weights(self) -> str:
+        """`pretrained` or `random`."""
+
+    @property
+    def frames_path(self) -> str | None:
+        """Where scaled frames are written to, for people to look at."""
+
+    def weights_wanted(self) -> WantedWeights:
+        """Return the weights that the features need."""
+
+    def check_devices(self, devices: Sequence[str]) -> None:
+        """Raise ValueError where a device cannot do what the options ask for."""
+
+    def describe_saved(self, path: str, outputs: Sequence[str]) -> str:
+        """Return what there is to print of a video whose features lie in `outputs`, in the order of `suffixes`."""
+
+
+class Extractor(Protocol):
+    """The networks on one device, which `num_sharing` workers share."""
+
+    def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None: ...
+
+    def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> "Features":
+        """Return the features of one video; its scaled frames are also written to `frames_folder`, if given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every group of options has."""
+
+    title: ClassVar[str]
+    """Of the group, in the help."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values that cannot be."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The options that features depend on."""
+        recorded = [field.name for field in dataclasses.fields(self) if field.metadata["changes_features"]]
+        return {name: getattr(self, name) for name in recorded}
+
+    @property
+    def frames_path(self) -> str | None:
+        return None
+
+    def check_devices(self, devices: Sequence[str]) -> None:
+        """Raise ValueError where a device cannot do what the options ask for."""
+
+    def describe_saved(self, path: str, outputs: Sequence[str]) -> str:
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackOptions(Options):
+    """For extractors of stacks of frames."""
+
+    title = "stacks of frames"
+    min_stack_size: ClassVar[int] = 1
+
+    stack_size: int = option(64, "frames a feature is made of", metavar="FRAMES", changes_features=True)
+    step_size: int = option(
+        64, "frames from one feature's start to the next one's", metavar="FRAMES", changes_features=True
+    )
+    tail: str = option(
+        "cycle",
+        "make the frames that no full stack holds one more stack, repeated cyclically; or drop them",
+        choices=("cycle", "drop"),
+        changes_features=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stack_size < self.min_stack_size:
+            raise ValueError(f"--stack_size {self.stack_size}: must be at least {self.min_stack_size} frames")
+        if self.step_size < 1:
+            raise ValueError(f"--step_size {self.step_size}: must be at least 1 frame")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameOptions(Options):
+    """For extractors of frames."""
+
+    title = "frames"
+    min_min_side_size: ClassVar[int] = 1
+
+    extraction_fps: float | None = option(
+        None,
+        "frames a second to extract from (default: the video's own rate)",
+        type=float,
+        metavar="FPS",
+        changes_features=True,
+    )
+    min_side_size: int = option(
+        256, "pixels that the smaller side is scaled to", metavar="PIXELS", changes_features=True
+    )
+    keep_frames: bool = option(False, "also write the scaled frames to <tmp_path>/<video>_frames, as PNG")
+    tmp_path: str = option("./tmp", "where --keep_frames writes to", metavar="FOLDER")
+    hardware_decoding: bool = option(
+        False, "decode frames of 1280x720 and more on the GPU's video engine, where it knows the codec"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_side_size < self.min_min_side_size:
+            raise ValueError(
+                f"--min_side_size {self.min_side_size}: the network sees a crop of {self.min_min_side_size} pixels"
+            )
+        if self.extraction_fps is not None and not (math.isfinite(self.extraction_fps) and self.extraction_fps > 0):
+            raise ValueError(f"--extraction_fps {self.extraction_fps}: must be a number of frames above 0")
+
+    @property
+    def frames_path(self) -> str | None:
+        return self.tmp_path if self.keep_frames else None
+
+    def check_devices(self, devices: Sequence[str]) -> None:
+        super().check_devices(devices)
+        if self.hardware_decoding and set(devices) == {CPU}:
+            raise ValueError("--hardware_decoding: that is done by GPUs, and none is used")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionOptions(Options):
+    """For extractors with networks."""
+
+    title = "precision and memory"
+
+    precision: str | None = option(
+        None,
+        "what the networks compute in (default: "
+        + " and ".join(f"{precision} on {kind}" for kind, precision in DEFAULT_PRECISION.items())
+        + ")",
+        choices=tuple(sorted({precision for kind in PRECISIONS.values() for precision in kind})),
+        changes_features=True,
+    )
+    batch_size: int | None = option(
+        None,
+        "frames, or patches of sound, that the networks see at once (default: as many as memory and speed suggest)",
+        type=int,
+        metavar="N",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"--batch_size {self.batch_size}: must be at least 1")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return super().settings | {"precision": self.precision or "default"}
+
+    def check_devices(self, devices: Sequence[str]) -> None:
+        super().check_devices(devices)
+        for device in devices:
+            precision_on(device, self.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions(Options):
+    """For extractors with weights."""
+
+    title = "weights"
+    network_paths: ClassVar[tuple[str, ...]] = ()
+    """The options that name checkpoints of networks."""
+
+    weights: str = option(
+        "pretrained",
+        "published weights, downloaded at first use; or untrained ones, to try the program out",
+        choices=("pretrained", "random"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.network_paths:
+            if self.weights == "random" and getattr(self, name) is not None:
+                raise ValueError(f"--{name} does not go with --weights random")
+
+    def weights_wanted(self) -> WantedWeights:
+        """Return the weights that the features need; none unless an extractor says so."""
+        return {}

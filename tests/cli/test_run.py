@@ -1,0 +1,159 @@
+"""The program as a user runs it, on videos that have features."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.helpers import seeded
+from tests.helpers.clips import Frame, write_clip
+from tests.helpers.program import I3D, Run, run_program, saving
+from tests.helpers.seeded import synthetic_clip
+from utils.media.video import Video
+
+
+def i3d(checkpoints: dict[str, str], *arguments: object, streams: Sequence[str] = ("rgb", "flow")) -> Run:
+    """Run on small stacks, with stand-in weights, on the CPU unless told otherwise."""
+    options: list[object] = ["--feature_type", "i3d", "--stack_size", 9, "--step_size", 9, "--min_side_size", 224]
+    options += ["--streams", *streams]
+    for option, path in checkpoints.items():
+        options += [f"--{option}", path]
+    if "--device_ids" not in arguments:
+        options += ["--device_ids", "cpu"]
+    return run_program(*options, *arguments)
+
+
+def small_frames(number: int) -> list[Frame]:
+    return [frame.transpose(1, 2, 0)[:224, :300] for frame in synthetic_clip()[:number]]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """15 frames of which a stack and a tail can be made."""
+    return write_clip(tmp_path / "a clip's name.mp4", small_frames(15))
+
+
+def test_two_workers_extract_both_streams_and_a_bad_video_fails_alone(
+    tmp_path: Path, clip: Path, checkpoints: dict[str, str]
+) -> None:
+    others = [tmp_path / name for name in ("second.mp4", "third.mp4")]
+    for other in others:
+        shutil.copy(clip, other)
+    (tmp_path / "bad.mp4").write_text("no video at all\n" * 100)
+    paths = [clip, tmp_path / "bad.mp4", *others]
+    (tmp_path / "list.txt").write_text("\n".join(map(str, paths)))
+    command: list[object] = ["--file_with_video_paths", tmp_path / "list.txt", "--device_ids", "cpu", "cpu"]
+    command += saving(tmp_path / "output")
+    answer = i3d(checkpoints, *command)
+    assert answer.status == 1, answer.stderr
+    assert f"failed (unreadable): {tmp_path}/bad.mp4: " in answer.stderr
+    assert "3 done" in answer.stderr
+    assert "1 failed (unreadable: 1)" in answer.stderr
+    assert "video-seconds/s" in answer.stderr
+    names = {f"{path.stem}_{stream}.npy" for path in [clip, *others] for stream in ("rgb", "flow")}
+    assert {path.name for path in (tmp_path / "output").iterdir()} == names | {"settings.json", "status.jsonl"}
+    for stream in ("rgb", "flow"):
+        rows = np.load(tmp_path / "output" / f"{clip.stem}_{stream}.npy")
+        assert rows.shape == (2, 1024)
+        assert rows.dtype == np.float32
+        assert np.isfinite(rows).all()
+        assert rows.std() > 0
+        again = np.load(tmp_path / "output" / f"third_{stream}.npy")
+        assert (again == rows).all(), "the same video has the same features on any worker"
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "output").iterdir()}
+    (tmp_path / "output" / "second_flow.npy").unlink()
+    answer = i3d(checkpoints, *command)
+    assert answer.status == 1
+    assert "1 done" in answer.stderr
+    assert "2 skipped" in answer.stderr
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "output").iterdir()}
+    changed = {path.name for path in after if after[path] != before[path]}
+    assert changed == {"second_rgb.npy", "second_flow.npy", "status.jsonl"}
+
+    answer = i3d(checkpoints, *command, "--tail", "drop")
+    assert answer.status == 3
+    assert "tail was cycle and is drop" in answer.stderr
+    answer = i3d(checkpoints, *command, "--tail", "drop", "--overwrite", streams=["rgb"])
+    assert answer.status == 1
+    assert np.load(tmp_path / "output" / "second_rgb.npy").shape == (1, 1024)
+
+
+def test_rgb_alone_needs_no_flow_weights(tmp_path: Path, clip: Path, checkpoints: dict[str, str]) -> None:
+    only = {"i3d_rgb_path": checkpoints["i3d_rgb_path"]}
+    save = saving(tmp_path / "output")
+    answer = i3d(only, "--video_paths", clip, *save, streams=["rgb"])
+    assert answer.status == 0, answer.stderr
+    settings = json.loads((tmp_path / "output" / "settings.json").read_text())
+    assert settings["i3d"]["settings"].keys() >= {"stack_size", "i3d_rgb_path"}
+    assert "pwc_path" not in settings["i3d"]["settings"]
+    assert {path.suffix for path in (tmp_path / "output").iterdir()} == {".npy", ".json", ".jsonl"}
+    assert not (tmp_path / "output" / f"{clip.stem}_flow.npy").exists()
+
+
+def test_features_are_printed_with_shapes_and_spans(clip: Path, checkpoints: dict[str, str]) -> None:
+    answer = i3d(checkpoints, "--video_paths", clip, "--show_kinetics_pred")
+    assert answer.status == 0, answer.stderr
+    lines = answer.stdout.splitlines()
+    assert lines[0] == f"{clip}: 0.60 s"
+    assert "rgb (2, 1024) float32" in answer.stdout
+    assert "flow (2, 1024) float32" in answer.stdout
+    predictions = lines[lines.index("  0.00 - 0.36 s") :]
+    assert predictions[6] == "  0.36 - 0.60 s"
+    from torchvision.models.video import R3D_18_Weights
+
+    names = R3D_18_Weights.KINETICS400_V1.meta["categories"]
+    assert len(predictions) == 12
+    for first in (1, 7):
+        rows = [line.split(maxsplit=2) for line in predictions[first : first + 5]]
+        logits, probabilities = ([float(row[i]) for row in rows] for i in (0, 1))
+        assert logits == sorted(logits, reverse=True)
+        assert all(0 <= p <= 1 for p in probabilities)
+        expected = probabilities[0] * np.exp(np.subtract(logits, logits[0]))
+        assert probabilities == pytest.approx(expected, abs=1e-3)
+        assert all(row[2] in names for row in rows)
+
+
+def test_predictions_join_both_streams_and_are_printed_beside_saving(
+    tmp_path: Path, clip: Path, checkpoints: dict[str, str]
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"class {i}\n" for i in range(400)))
+    save = saving(tmp_path / "output")
+    answer = i3d(checkpoints, "--video_paths", clip, *save, "--show_kinetics_pred", "--kinetics_class_labels", labels)
+    assert answer.status == 0, answer.stderr
+    features = {
+        stream: np.load(tmp_path / "output" / f"{clip.stem}_{stream}.npy").astype(np.float64)
+        for stream in ("rgb", "flow")
+    }
+    logits = np.zeros((2, 400))
+    for stream, rows in features.items():
+        state = seeded.state_dict(f"i3d_{stream}")
+        kernel = state["conv3d_0c_1x1.conv3d.weight"].reshape(400, 1024).double().numpy()
+        logits += rows @ kernel.T + state["conv3d_0c_1x1.conv3d.bias"].double().numpy()
+    printed = [line.split(maxsplit=2) for line in answer.stdout.splitlines() if "class" in line]
+    best = np.argsort(-logits, axis=1)[:, :5]
+    assert [row[2] for row in printed] == [f"class {i}" for row in best for i in row]
+    assert [float(row[0]) for row in printed] == pytest.approx(np.take_along_axis(logits, best, 1).ravel(), abs=2e-3)
+
+
+def test_frames_are_kept_without_loss(tmp_path: Path, clip: Path, checkpoints: dict[str, str]) -> None:
+    answer = i3d(checkpoints, "--video_paths", clip, "--keep_frames", "--tmp_path", tmp_path / "tmp", streams=["rgb"])
+    assert answer.status == 0, answer.stderr
+    kept = sorted((tmp_path / "tmp" / f"{clip.stem}_frames").iterdir())
+    assert [path.name for path in kept] == [f"{i:06d}.png" for i in range(1, 16)]
+    with Video(str(clip), 224) as video:
+        for frame, path in zip(video, kept, strict=True):
+            with av.open(str(path)) as picture:
+                assert (next(picture.decode(video=0)).to_ndarray(format="rgb24") == frame).all()
+
+
+def test_untrained_networks_are_told_of_on_every_run(clip: Path) -> None:
+    answer = run_program(*I3D, "--video_paths", clip)
+    assert answer.status == 0, answer.stderr
+    assert answer.stderr.count("UNTRAINED") == 2
+    assert "rgb (2, 1024) float32" in answer.stdout
