@@ -31,25 +31,6 @@ def test_stacks_are_those_of_a_naive_count(size: int, cycle_tail: bool) -> None:
             assert [[stack.index_of(i) for i in range(size)] for stack in made] == expected, case
 
 
-@pytest.mark.parametrize(
-    ("num_frames", "stack_size", "step_size", "num_stacks"),
-    [
-        (355, 64, 64, 6),
-        (129, 64, 64, 2),
-        (130, 64, 64, 2),
-        (140, 64, 64, 2),
-        (141, 64, 64, 3),
-        (64, 64, 64, 1),
-        (1, 64, 64, 1),
-        (0, 64, 64, 0),
-        (452, 24, 24, 19),
-        (41, 34, 34, 2),  # a fifth of 35 is 7, and 0.2 * 35 is a little more
-    ],
-)
-def test_a_video_has_so_many_features(num_frames: int, stack_size: int, step_size: int, num_stacks: int) -> None:
-    assert len(list(stacks(range(num_frames), stack_size + 1, step_size, cycle_tail=True))) == num_stacks
-
-
 def test_a_stack_is_given_before_what_comes_after_it_is_read() -> None:
     num_read = 0
 

@@ -34,8 +34,6 @@ def class_names(path: str | None) -> list[str]:
             names = [line.strip() for line in file if line.strip()]
     except FileNotFoundError as error:
         raise ValueError(f"--kinetics_class_labels: no such file: {path}") from error
-    except (OSError, UnicodeError) as error:
-        raise ValueError(f"--kinetics_class_labels {path}: {error}") from error
     if len(names) != NUM_CLASSES:
         raise ValueError(f"--kinetics_class_labels {path}: {len(names)} class names, not {NUM_CLASSES}")
     return names
@@ -66,23 +64,18 @@ def load_classifier(stream: str, path: str | None) -> nn.Conv3d:
 
 
 def describe_saved(config: Config, path: str, outputs: Sequence[str]) -> str:
-    """Return the predictions of features that were saved before; the video is opened for its frame rate only."""
+    """Return the predictions of features saved in `outputs`, by the weights that `config` names.
+
+    The video is opened for its frame rate only. Where a tail ends is not known, so spans have no end.
+    """
     features = {stream: np.load(output) for stream, output in zip(config.streams, outputs, strict=True)}
-    weights: dict[str, str | None] = dict.fromkeys(features)
-    if config.weights == "pretrained":
-        wanted = config.weights_wanted()
-        weights = {
-            stream: str(given or file.path) for stream in features for file, given in [wanted[f"i3d_{stream}_path"]]
-        }
-    logits = classify_saved(features, weights)
+    logits = classify_saved(features, {stream: getattr(config, f"i3d_{stream}_path") for stream in features})
     try:
         with Video(path, config.min_side_size, config.extraction_fps) as video:
-            starts = [float(i * config.step_size / video.fps) for i in range(len(logits))]
+            spans = [(float(i * config.step_size / video.fps), None) for i in range(len(logits))]
     except MediaError as error:
         return f"{path}\n  {error}"
-    return f"{path}\n" + describe(
-        logits, [(start, None) for start in starts], class_names(config.kinetics_class_labels)
-    )
+    return f"{path}\n{describe(logits, spans, class_names(config.kinetics_class_labels))}"
 
 
 def describe(logits: Tensor, spans: Sequence[tuple[float, float | None]], names: Sequence[str]) -> str:

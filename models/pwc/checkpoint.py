@@ -28,10 +28,8 @@ def our_key(published: str) -> str:
     match parts:
         case ["Extractor", level, index, kind]:
             return f"levels.{_NUMBER_WORDS[level]}.{int(index) // 2}.0.{kind}"
-        case ["Refiner", "Main", "12", kind]:
-            return f"refiner.6.{kind}"
-        case ["Refiner", "Main", index, kind]:
-            return f"refiner.{int(index) // 2}.0.{kind}"
+        case ["Refiner", "Main", index, kind]:  # the last one is not in a Sequential
+            return f"refiner.6.{kind}" if index == "12" else f"refiner.{int(index) // 2}.0.{kind}"
         case [level, "Upflow", kind]:
             return f"decoders.{_DECODERS[level]}.upsample_flow.{kind}"
         case [level, "Upfeat", kind]:
