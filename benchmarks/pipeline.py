@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,8 @@ def main() -> None:
 @torch.inference_mode()
 def measure(device: torch.device, wanted: str | None, size: Size) -> dict[str, Any]:
     """Return all figures, as they go to the JSON file."""
-    precision = precision_on(str(device), wanted)
-    config = i3d.Config(
-        weights="random", stack_size=size.stack_size, step_size=size.stack_size, tail="drop", precision=wanted
-    )
+    stack = {"stack_size": size.stack_size, "step_size": size.stack_size, "tail": "drop"}
+    config = i3d.Config(weights="random", precision=wanted, **stack)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_clip(folder / "clip.mp4", size.stack_size * size.num_stacks + 1)
@@ -112,7 +111,7 @@ def measure(device: torch.device, wanted: str | None, size: Size) -> dict[str, A
             "command": " ".join(["python", *sys.argv]),
             "device": device_name(device),
             "torch": torch.__version__,
-            "precision": precision,
+            "precision": precision_on(str(device), wanted),
             "size": vars(size),
             "matrix_gflop_per_s": peak,
             "decoding": {
@@ -246,12 +245,11 @@ def measure_whole(device: torch.device, config: i3d.Config, size: Size, folder: 
         return size.num_clips * size.stack_size * size.num_stacks
 
     best = {"ours": 0.0, "plain": 0.0}
-    arguments = (size.stack_size, str(device))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_plain, arguments) as plain:
-        plain.submit(int).result()  # it has started
+    arguments = (size.stack_size, str(device), clip, folder)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as plain:
         runs: dict[str, Callable[[], int]] = {
             "ours": extract,
-            "plain": lambda: plain.submit(extract_plainly, clip, folder).result(),
+            "plain": lambda: plain.submit(extract_plainly, *arguments).result(),
         }
         for _ in range(size.num_rounds):  # in turn, because a shared machine's speed drifts
             for name, run in runs.items():
@@ -268,17 +266,16 @@ def measure_whole(device: torch.device, config: i3d.Config, size: Size, folder: 
     }
 
 
-def start_plain(stack_size: int, device: str) -> None:
-    """Load the plain version in a process of its own."""
+@cache
+def load_plain(stack_size: int, device: str) -> PlainExtractor:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     set_tf32("fp32")
-    extract_plainly.extractor = PlainExtractor(stack_size, device)  # type: ignore[attr-defined]
+    return PlainExtractor(stack_size, device)
 
 
-def extract_plainly(clip: Path, folder: Path) -> int:
-    """Save features by the plain version; return the number of their frames."""
-    number: int = extract_plainly.extractor.extract(clip, folder)  # type: ignore[attr-defined]
-    return number
+def extract_plainly(stack_size: int, device: str, clip: Path, folder: Path) -> int:
+    """Save features by the plain version, in a process of its own; return the number of their frames."""
+    return load_plain(stack_size, device).extract(clip, folder)
 
 
 def measure_rate(stage: Callable[[], int], device: torch.device, size: Size) -> dict[str, float]:

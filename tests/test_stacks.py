@@ -1,4 +1,4 @@
-"""Stacks and the tail, against a count that has the whole sequence before it."""
+"""Stacks and the tail, against a rule for whole sequences."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from utils.stacks import stacks
 
 
 def naive_stacks(num_items: int, size: int, step: int, cycle_tail: bool) -> list[list[int]]:
-    """The rule as it is written down, on a whole sequence."""
+    """Apply the documented rule to a whole sequence."""
     num_full = (num_items - size) // step + 1 if num_items >= size else 0
     full = [list(range(i * step, i * step + size)) for i in range(num_full)]
     leftover = list(range(num_full * step, num_items))

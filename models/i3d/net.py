@@ -40,7 +40,7 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to run the published weights."""
+    """The differences between two uses of the published weights."""
 
     batch_norm_eps: float
     pads_by_length: bool

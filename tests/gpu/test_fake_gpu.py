@@ -31,7 +31,7 @@ def _fake() -> Iterator[None]:
 
 
 def on_gpu(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
-    """A network that was made there, because fake ones cannot be moved."""
+    """Make a network on the GPU, because fake ones cannot be moved."""
     torch.set_default_dtype(dtype)
     try:
         with GPU:
@@ -41,7 +41,7 @@ def on_gpu(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
 
 
 def zero_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
-    """In place of the matching, whose kernel and whose plain version know no fake tensors."""
+    """Replace the matching, whose kernel and plain version cannot take fake tensors."""
     assert first.dtype == second.dtype == out.dtype
     assert first.device == second.device == out.device
     assert flow is None or flow.device == out.device

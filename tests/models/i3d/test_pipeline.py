@@ -38,7 +38,7 @@ def reference_of(shared: Path, name: str) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def first_seconds(path: Path, seconds: float, into: Path) -> Path:
-    """The packets of a video's pictures up to a time, as they are."""
+    """Copy the packets of the video stream up to a time."""
     with av.open(str(path)) as source, av.open(str(into), "w") as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)

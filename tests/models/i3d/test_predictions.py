@@ -28,7 +28,10 @@ def test_saved_features_are_classified_by_the_last_layers_of_both_networks(check
 def test_predictions_of_saved_features_are_those_printed_when_they_were_extracted(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (19, 224, 224, 3), np.uint8)
     path = str(write_clip(tmp_path / "a clip.mp4", frames))
-    config = Config(streams=("rgb",), stack_size=9, step_size=9, weights="random", show_kinetics_pred=True)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"class {i}\n" for i in range(400)))
+    shown = {"show_kinetics_pred": True, "kinetics_class_labels": str(labels)}
+    config = Config(streams=("rgb",), stack_size=9, step_size=9, weights="random", **shown)  # type: ignore[arg-type]
     features = Extractor(config, "cpu").extract(path, DecodeOptions())
     np.save(tmp_path / "rgb.npy", features.arrays["rgb"])
     lines = describe_saved(config, path, [str(tmp_path / "rgb.npy")]).splitlines()

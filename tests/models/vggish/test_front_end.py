@@ -15,7 +15,7 @@ from tests.helpers.sounds import chirp, noise
 
 pytest_plugins = ("tests.helpers.vggish_fixtures",)
 
-RATES = (8_000, 11_025, 12_345, 16_000, 22_050, 24_000, 32_000, 44_099, 44_100, 48_000, 88_200, 96_000, 192_000)
+RATES = (8_000, 11_025, 12_345, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)
 KAISER_BEST = {"num_zeros": 64, "precision": 9, "rolloff": 0.9475937167399596}  # of resampy 0.2.2
 
 
