@@ -123,7 +123,7 @@ class Extractor:
 
     def _make_i3d(self, channels: int, path: str | None) -> I3D:
         network = self._filled(I3D(channels, VARIANTS[self.config.i3d_variant]), path, checkpoint.our_key)
-        network.fold_batch_norm().merge_pointwise()
+        network.fuse()
         if self.precision == "mixed":
             network.refine_weights()
         network.to(memory_format=torch.channels_last_3d)

@@ -105,25 +105,21 @@ class I3D(nn.Module):
         """The type of the weights and of the input."""
         return self.classifier.weight.dtype
 
-    def fold_batch_norm(self) -> "I3D":
-        """Fold each batch norm into the convolution before it, for inference; returns itself."""
+    def fuse(self) -> "I3D":
+        """Fold batch norms into convolutions and merge each block's pointwise ones, for inference; returns itself."""
         for module in self.modules():
             if isinstance(module, Unit) and isinstance(module.norm, nn.BatchNorm3d):
                 module.conv = fuse_conv_bn_eval(module.conv, module.norm)
                 module.norm = nn.Identity()
+        for module in self.modules():
+            if isinstance(module, Mixed):
+                module.merge_pointwise()
         return self
 
     def refine_weights(self) -> "I3D":
         """Keep TF32 from rounding the weights of the first layers, where features suffer most; returns itself."""
         for unit in (self.stem, self.point_2b, self.space_2c):
             unit.refine_weights()
-        return self
-
-    def merge_pointwise(self) -> "I3D":
-        """Merge the 1x1x1 convolutions that read a mixed block's input, after `fold_batch_norm`; returns itself."""
-        for module in self.modules():
-            if isinstance(module, Mixed):
-                module.merge_pointwise()
         return self
 
 

@@ -25,7 +25,7 @@ def patches(waveform: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
     """
     step = batch_size * PATCH_SAMPLES
     for chunk in chunks(waveform, step + WINDOW - HOP, step):
-        num_patches = num_frames(len(chunk)) // NUM_FRAMES
+        num_patches = max(0, (len(chunk) - WINDOW) // HOP + 1) // NUM_FRAMES
         if num_patches:
             yield log_mel(chunk)[: num_patches * NUM_FRAMES].view(num_patches, NUM_FRAMES, NUM_BANDS)
 
@@ -53,8 +53,3 @@ def mel_weights() -> Tensor:
 def hz_to_mel(hz: Tensor) -> Tensor:
     """Convert to HTK's mel scale."""
     return 1127 * torch.log(1 + hz / 700)
-
-
-def num_frames(num_samples: int) -> int:
-    """Return the number of full frames in so many samples."""
-    return max(0, (num_samples - WINDOW) // HOP + 1)

@@ -56,7 +56,7 @@ def i3d(checkpoints: dict[str, str]) -> Callable[[str, str], I3D]:
     def load(stream: str, variant: str) -> I3D:
         network = I3D({"rgb": 3, "flow": 2}[stream], VARIANTS[variant]).eval()
         checkpoint.load(network, Path(checkpoints[f"i3d_{stream}_path"]), i3d_published.our_key)
-        return network.fold_batch_norm()
+        return network.fuse()
 
     return load
 
@@ -101,13 +101,12 @@ def test_the_deepmind_variant_has_the_larger_epsilon(
     assert relative_difference(features, expected) < (1e-4 if stream == "rgb" else 1e-3)
 
 
-def test_folding_batch_norm_and_merging_convolutions_change_nothing_but_rounding(checkpoints: dict[str, str]) -> None:
+def test_fusing_layers_changes_nothing_but_rounding(checkpoints: dict[str, str]) -> None:
     network = I3D(2, VARIANTS["ancestor"]).eval()
     checkpoint.load(network, Path(checkpoints["i3d_flow_path"]), i3d_published.our_key)
     images = torch.rand(2, 2, 9, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
     before = network(images)
-    assert relative_difference(network.fold_batch_norm()(images), before) < 1e-5
-    assert relative_difference(network.merge_pointwise()(images), before) < 1e-5
+    assert relative_difference(network.fuse()(images), before) < 1e-5
 
 
 def test_weights_of_two_terms_are_the_weights(i3d: Callable[[str, str], I3D]) -> None:

@@ -68,11 +68,17 @@ class Filter(NamedTuple):
         return F.embedding_bag(self.indices, rows, per_sample_weights=self.weights, mode="sum")
 
 
-class PlaneScaler(NamedTuple):
-    """Scales planes of one size."""
+class PlaneScaler:
+    """Scales planes between two sizes (width, height), of samples of so many bits."""
 
-    along_rows: Filter
-    along_columns: Filter
+    def __init__(self, source: tuple[int, int], target: tuple[int, int], bits: int, device: torch.device) -> None:
+        shifts = (bits - 8 + ROW_BITS - BINARY_PLACES, BINARY_PLACES + COLUMN_BITS)  # of the sums, to the right
+        filters = []
+        for inputs, outputs, weight_bits, shift in zip(source, target, (ROW_BITS, COLUMN_BITS), shifts, strict=True):
+            indices, weights = _taps(inputs, outputs, weight_bits)
+            weights_on_device = torch.from_numpy(weights / 2**shift).float().to(device)
+            filters.append(Filter(torch.from_numpy(indices).to(device), weights_on_device))
+        self.along_rows, self.along_columns = filters
 
     def scale(self, planes: Tensor) -> Tensor:
         """Scale samples (B, C, H, W) to grey levels (B, C, H', W')."""
@@ -92,7 +98,7 @@ class _Scaler:
         self.layout = LAYOUTS[raw_format.pixels]
         self.matrix = Matrix.from_number(raw_format.matrix, raw_format.is_full_range)
         size, target = raw_format.displayed_size, (raw_format.scaled_width, raw_format.scaled_height)
-        self.luma = _plane_scaler(size, target, self.layout.bits, device)
+        self.luma = PlaneScaler(size, target, self.layout.bits, device)
         shifts = self.layout.chroma_shifts
         if shifts is None:
             return
@@ -102,7 +108,7 @@ class _Scaler:
         self.keeps_size = size == target and is_subsampled and is_planar and target[1] % 2 == 0
         chroma_size = raw_format.chroma_size[::-1] if raw_format.is_transposed else raw_format.chroma_size
         chroma_target = target if self.has_full_chroma else (target[0] // 2, target[1])
-        self.chroma = _plane_scaler(chroma_size, chroma_target, self.layout.bits, device)
+        self.chroma = PlaneScaler(chroma_size, chroma_target, self.layout.bits, device)
 
     def __call__(self, data: Tensor) -> RGB:
         luma, chroma = self._split_planes(data)
@@ -145,17 +151,6 @@ class _Scaler:
 @lru_cache(NUM_CACHED)
 def _scaler(raw_format: RawFormat, device: torch.device) -> _Scaler:
     return _Scaler(raw_format, device)
-
-
-def _plane_scaler(source: tuple[int, int], target: tuple[int, int], bits: int, device: torch.device) -> PlaneScaler:
-    """Build the filters between two sizes (width, height) of samples of so many bits."""
-    filters = []
-    shifts = (bits - 8 + ROW_BITS - BINARY_PLACES, BINARY_PLACES + COLUMN_BITS)  # of the sums, to the right
-    for inputs, outputs, weight_bits, shift in zip(source, target, (ROW_BITS, COLUMN_BITS), shifts, strict=True):
-        indices, weights = _taps(inputs, outputs, weight_bits)
-        weights_on_device = torch.from_numpy(weights / 2**shift).float().to(device)
-        filters.append(Filter(torch.from_numpy(indices).to(device), weights_on_device))
-    return PlaneScaler(*filters)
 
 
 def _taps(source: int, target: int, bits: int) -> tuple[Indices, Weights]:
