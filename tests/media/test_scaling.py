@@ -119,20 +119,6 @@ def test_turned_and_mirrored_frames_are_scaled_as_by_ffmpeg(
     assert_same(ours, expected)
 
 
-@pytest.mark.parametrize("sited", [0, 1, 2])
-def test_chroma_is_taken_to_be_where_ffmpeg_takes_it_to_be(tmp_path: Path, sited: int) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    path = tmp_path / "sited.mp4"
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-        stream.options = {"x264-params": f"chromaloc={sited}"}
-        output.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
-        output.mux(stream.encode(None))
-    ours, expected, _ = scale_by_both(path)
-    assert_same(ours, expected)
-
-
 @pytest.mark.parametrize("changed", [((640, 360), "yuv420p"), ((242, 320), "yuv420p"), ((320, 240), "yuv444p")])
 def test_a_change_in_mid_stream_is_scaled_as_by_ffmpeg(tmp_path: Path, changed: tuple[tuple[int, int], str]) -> None:
     path, rng = tmp_path / "both.ts", np.random.default_rng(0)
@@ -166,19 +152,3 @@ def test_frames_are_scaled_together_as_one_by_one(
     alone = torch.cat([scale(frame[None], raw_frames[0].format) for frame in data])
     monkeypatch.setattr(scaling, "PIXELS_PER_SLICE", pixels_per_slice)
     assert_same(scale(data, raw_frames[0].format).numpy(), alone.numpy(), exact=0.999)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("pixels", LAYOUTS)
-def test_a_gpu_scales_as_the_cpu_whatever_matrix_products_may_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: str
-) -> None:
-    with Video(str(write_noise(tmp_path / "noise.nut", pixels, 640, 360)), 256) as video:
-        raw_frames = list(video.raw_frames())
-    data = torch.from_numpy(np.stack([frame.data for frame in raw_frames]))
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    ours = scale(data.cuda(), raw_frames[0].format).cpu()
-    off = (ours.int() - scale(data, raw_frames[0].format).int()).abs()
-    assert off.max() <= 1
-    assert (off == 0).float().mean() > 0.999
