@@ -1,35 +1,60 @@
-"""The files that set the project up agree with each other."""
+"""The files that set the project up agree with each other, and make installs what is needed once."""
 
 import re
+import subprocess
 import tomllib
-
-import pytest
+from pathlib import Path
 
 from tests.helpers.oracles import REPOSITORY
 
-
-def locked_versions() -> dict[str, set[str]]:
-    versions: dict[str, set[str]] = {}
-    for line in (REPOSITORY / "requirements.lock").read_text().splitlines():
-        if pin := re.match(r"([\w.-]+)==([^\s;\\]+)", line):
-            versions.setdefault(pin[1], set()).add(pin[2])
-    return versions
+PROGRAM, DEV = "requirements.lock", "requirements-dev.lock"
+FAKE_PYTHON = """case "$*" in
+    *" venv "*) echo venv; install -D -m 755 python "$3/bin/python"; install -m 755 python "$3/bin/pip";;
+    *" install "*) for lock; do :; done; echo "$lock"; test ! -e no_network;;
+esac"""
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in REPOSITORY.glob("conda_env_*.yml")))
-def test_a_conda_environment_pins_what_the_lock_pins(name: str) -> None:
-    pins = re.findall(r"^ +- ([\w.-]+)==(\S+)$", (REPOSITORY / name).read_text(), flags=re.MULTILINE)
-    assert {package for package, _ in pins} >= {"av", "numpy", "torch", "tqdm"}
-    locked = locked_versions()
-    locked["tensorflow"] = locked["tensorflow-cpu"]  # the tests' own build of it
-    for package, version in pins:
-        assert version in locked[package], package
+def pins(name: str) -> set[tuple[str, str]]:
+    return set(re.findall(r"([\w.-]+)==([\w.]+)", (REPOSITORY / name).read_text()))
 
 
-def test_everything_that_the_project_needs_is_locked_with_hashes() -> None:
+def test_lock_files_have_hashes_name_no_registry_and_agree_with_what_is_written_elsewhere() -> None:
+    for name in ("conda_env_i3d.yml", "conda_env_vggish.yml", "docs/running.md"):
+        assert dict(pins(name)).keys() >= {"av", "torch", "tqdm"}
+        assert pins(name) <= pins(PROGRAM) | {("tensorflow", dict(pins(DEV))["tensorflow-cpu"])}
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    needed = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
-    assert {re.split(r"[^\w.-]", requirement)[0] for requirement in needed} <= locked_versions().keys()
-    blocks = re.split(r"\n(?=[\w.-]+==)", (REPOSITORY / "requirements.lock").read_text())[1:]
-    assert all("--hash=sha256:" in block for block in blocks)
-    assert "://" not in "".join(blocks), "no registry is named"
+    for name, needed in ((PROGRAM, project["project"]["dependencies"]), (DEV, project["dependency-groups"]["dev"])):
+        assert {re.split("[<>=]", package)[0] for package in needed} <= dict(pins(name)).keys()
+        blocks = re.split(r"\n(?=[\w.-]+==)", (REPOSITORY / name).read_text())[1:]
+        assert all("--hash=sha256:" in block and "://" not in block for block in blocks)
+    assert pins(PROGRAM) <= pins(DEV) and "pytest" not in dict(pins(PROGRAM))  # noqa: PT018
+
+
+def make(folder: Path, target: str) -> list[str]:
+    """Run make with a Python that only notes what it is to make or install; return that, and whether it failed."""
+    (folder / "python").write_text(FAKE_PYTHON)
+    command = ["env", "-u", "MAKEFLAGS", "make", "-f", str(REPOSITORY / "Makefile"), "PYTHON=sh python", target]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return re.findall("^(?:venv|requirements.*)$", done.stdout, re.MULTILINE) + ["failed"] * (done.returncode != 0)
+
+
+def test_make_installs_each_lock_file_once_and_again_after_a_change_or_an_interruption(tmp_path: Path) -> None:
+    (tmp_path / PROGRAM).write_text("a==1")
+    (tmp_path / DEV).write_text("a==1 b==1")
+    (tmp_path / "no_network").touch()
+    assert make(tmp_path, "setup") == ["venv", PROGRAM, "failed"]
+    (tmp_path / "no_network").unlink()
+    assert [make(tmp_path, target) for target in ("setup", "setup-dev", "setup-dev")] == [[PROGRAM], [DEV], []]
+    (tmp_path / PROGRAM).write_text("a==2")
+    assert [make(tmp_path, target) for target in ("setup-dev", "setup-dev")] == [[PROGRAM], []]
+    (tmp_path / ".venv/bin/python").unlink()
+    assert make(tmp_path, "setup-dev") == ["venv", PROGRAM, DEV]
+
+
+def test_an_environment_that_is_linked_to_is_used_as_it_is_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "own/bin").mkdir(parents=True)
+    (tmp_path / ".venv").symlink_to("own")
+    assert make(tmp_path, "setup") == ["failed"]
+    (tmp_path / "own/bin/python").symlink_to("/bin/sh")
+    assert make(tmp_path, "setup") == []
+    assert [path.name for path in (tmp_path / "own").rglob("*")] == ["bin", "python"]
