@@ -88,8 +88,8 @@ def test_large_frames_are_scaled_as_by_ffmpeg(tmp_path: Path, width: int, height
 
 @pytest.mark.parametrize(
     ("matrix", "color_range", "min_side_size"),
-    [(matrix, 1, 257) for matrix in (1, 2, 4, 5, 6, 7)]
-    + [(9, color_range, side) for color_range in (0, 1, 2) for side in (240, 256, 257)],  # unscaled, odd, even width
+    [(matrix, 1, 258) for matrix in (1, 2, 4, 5, 6, 7)]
+    + [(9, color_range, side) for color_range in (0, 1, 2) for side in (240, 256, 258)],  # unscaled, odd, even width
 )
 def test_every_colour_matrix_and_range_is_converted_as_by_ffmpeg(
     tmp_path: Path, matrix: int, color_range: int, min_side_size: int
