@@ -15,7 +15,7 @@ from triton.compiler import ASTSource
 from models.pwc import kernels
 
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-VARIANTS = (("fp32", 32, True), ("fp16", 196, False), ("bf16", 32, True))  # channels as at PWC-Net's outer levels
+VARIANTS = (("fp32", 32, True), ("fp16", 196, False))  # channels as at PWC-Net's outer levels
 
 
 def compile_kernel(architecture: int, dtype: str, channels: int, with_flow: bool) -> str:

@@ -106,7 +106,7 @@ def test_the_kernel_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no warnings either
     variants = done.stdout.splitlines()
-    assert len(variants) == 2 * 3
+    assert len(variants) == 2 * 2
     for variant in variants:  # a thread loads 8 or 16 bytes of channels at once
         assert "ld.global.v" in variant
         assert "ld.global.b16" not in variant
