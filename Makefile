@@ -45,7 +45,7 @@ setup-dev: setup
 	$(call install,requirements-dev.lock,another 2 GB)
 
 sample: setup
-	$(BIN)/python sample/extract_sample.py
+	$(BIN)/python -m sample.extract_sample
 
 test: setup-dev
 	$(BIN)/python -m pytest

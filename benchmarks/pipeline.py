@@ -1,6 +1,6 @@
-"""How fast each stage is alone, and all of it from files to files, beside a plain version and what the device can do.
+"""Measures each stage alone, and all of it from files to files beside a plain version and the device's own rates.
 
-python benchmarks/pipeline.py [--device cuda:0] [--quick]
+python -m benchmarks.pipeline [--device cuda:0] [--quick]
 
 Prints a table and writes `benchmarks/latest.json`. Networks have random weights, whose arithmetic is the same.
 """
@@ -11,70 +11,69 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; as in the program's workers
 
-import av  # noqa: E402
-import numpy as np  # noqa: E402
-import numpy.typing as npt  # noqa: E402
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+import av
+import numpy as np
+import torch
+from torch import Tensor
 
-from benchmarks.files import HEIGHT, SOUND_RATE_HZ, WIDTH, write_clip, write_sound  # noqa: E402
-from benchmarks.plain import PlainExtractor  # noqa: E402
-from models import i3d, vggish  # noqa: E402
-from models.i3d import CROP_SIZE  # noqa: E402
-from models.i3d.extract import Extractor as I3DExtractor  # noqa: E402
-from models.vggish import mel  # noqa: E402
-from models.vggish.extract import Extractor as VGGishExtractor  # noqa: E402
-from models.vggish.resample import resampled  # noqa: E402
-from utils.devices import precision_on, set_tf32  # noqa: E402
-from utils.media.audio import Audio  # noqa: E402
-from utils.media.device_frames import CHUNK_FRAMES, scaled_frames  # noqa: E402
-from utils.media.scaling import scaled  # noqa: E402
-from utils.media.video import Video  # noqa: E402
-from utils.memory import keep_freed_memory  # noqa: E402
-from utils.outputs.writers import save_numpy  # noqa: E402
+from benchmarks.files import HEIGHT, SOUND_RATE_HZ, least_cosine, write_clip, write_sound
+from benchmarks.plain import PlainExtractor
+from models import i3d, vggish
+from models.i3d import CROP_SIZE
+from models.i3d.extract import Extractor as I3DExtractor
+from models.i3d.net import CHANNELS
+from models.vggish import mel
+from models.vggish.extract import Extractor as VGGishExtractor
+from models.vggish.resample import RATE_HZ, resample
+from utils.devices import precision_on, set_tf32
+from utils.media.audio import Audio
+from utils.media.device_frames import CHUNK_FRAMES, scale_on_device
+from utils.media.options import DecodeOptions
+from utils.media.scaling import scale
+from utils.media.video import Video
+from utils.memory import keep_freed_memory
+from utils.outputs.writers import save_numpy
 
-Rows = npt.NDArray[Any]
-
-LATEST = REPOSITORY / "benchmarks" / "latest.json"
+LATEST = Path(__file__).parent / "latest.json"
 STORED_SIZES = ((320, 240), (1920, 1080))  # of the clips that are decoded
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
-COPY_BYTES = 2**28
-# Multiply-adds counted as two, of one frame of 256 x 341 (see the counts of the layers).
+# Multiply-adds counted as two, of one frame of 256 x 341, by the shapes of the layers.
 GFLOP_PER_FRAME = {"flow": 35.0, "I3D rgb": 3.5, "I3D flow": 3.2}
+
+Stages = Iterator[tuple[str, dict[str, float]]]
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The amount of work to measure."""
 
     stack_size: int
     num_stacks: int
     num_decoded: int
     sound_seconds: int
     stage_seconds: float
+    num_clips: int  # that are extracted end to end
     num_rounds: int
 
 
 FULL = {
-    "cpu": Size(stack_size=64, num_stacks=2, num_decoded=200, sound_seconds=300, stage_seconds=5.0, num_rounds=3),
-    "cuda": Size(stack_size=64, num_stacks=16, num_decoded=200, sound_seconds=600, stage_seconds=3.0, num_rounds=3),
+    "cpu": Size(64, num_stacks=2, num_decoded=200, sound_seconds=300, stage_seconds=5.0, num_clips=1, num_rounds=3),
+    "cuda": Size(64, num_stacks=16, num_decoded=200, sound_seconds=600, stage_seconds=3.0, num_clips=16, num_rounds=3),
 }
-QUICK = Size(stack_size=9, num_stacks=1, num_decoded=5, sound_seconds=5, stage_seconds=0.0, num_rounds=1)
-NUM_CLIPS = {"cpu": 1, "cuda": 16}  # that are extracted end to end
-NUM_THREADS = 3  # that extract them on a GPU
+QUICK = Size(9, num_stacks=1, num_decoded=5, sound_seconds=5, stage_seconds=0.0, num_clips=1, num_rounds=1)
 
 
 def main() -> None:
@@ -94,20 +93,16 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measure(device: torch.device, wanted: str | None, size: Size) -> dict[str, object]:
-    """All figures, as they are written down."""
-    precision = precision_on(str(device), wanted)
-    config = i3d.Config(
-        weights="random", stack_size=size.stack_size, step_size=size.stack_size, tail="drop", precision=wanted
-    )
+def measure(device: torch.device, wanted: str | None, size: Size) -> dict[str, Any]:
+    """Return all figures, as they go to the JSON file."""
+    stack = {"stack_size": size.stack_size, "step_size": size.stack_size, "tail": "drop"}
+    config = i3d.Config(weights="random", precision=wanted, **stack)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_clip(folder / "clip.mp4", size.stack_size * size.num_stacks + 1, WIDTH, HEIGHT)
+        write_clip(folder / "clip.mp4", size.stack_size * size.num_stacks + 1)
         peak = matrix_rate(device, size)
-        decoding = {f"{width}x{height}": decoding_of(width, height, size, folder) for width, height in STORED_SIZES}
-        stages = dict(stages_of_i3d(device, config, size, folder)) | dict(
-            stages_of_vggish(device, wanted, size, folder)
-        )
+        stages = dict(measure_i3d(device, config, size, folder))
+        stages |= dict(measure_vggish(device, wanted, size, folder))
         for stage, gflop in GFLOP_PER_FRAME.items():
             stages[stage] |= {"gflop_per_s": stages[stage]["per_s"] * gflop}
             stages[stage] |= {"of_matrix_rate": stages[stage]["gflop_per_s"] / peak}
@@ -116,218 +111,177 @@ def measure(device: torch.device, wanted: str | None, size: Size) -> dict[str, o
             "command": " ".join(["python", *sys.argv]),
             "device": device_name(device),
             "torch": torch.__version__,
-            "precision": precision,
+            "precision": precision_on(str(device), wanted),
             "size": vars(size),
             "matrix_gflop_per_s": peak,
-            "copy_gb_per_s": copy_rate(device, size),
-            "decoding": decoding,
+            "decoding": {
+                f"{width}x{height}": measure_decoding(width, height, size, folder) for width, height in STORED_SIZES
+            },
             "stages": stages,
-            "end_to_end": end_to_end(device, config, size, folder),
+            "end_to_end": measure_whole(device, config, size, folder),
         }
 
 
-def decoding_of(width: int, height: int, size: Size, folder: Path) -> dict[str, float]:
-    """Frames a second on one core, of H.264 of that size: into the planes that are handed to a GPU, and scaled to RGB.
+def measure_decoding(width: int, height: int, size: Size, folder: Path) -> dict[str, float]:
+    """Return frames a second of H.264 of that size on one core, as planes for a GPU and scaled to RGB.
 
     The best of some rounds, in turn.
     """
     clip = folder / f"{width}x{height}.mp4"
     write_clip(clip, size.num_decoded, width, height)
-    ways: dict[str, Callable[[Video], Iterable[object]]] = {"planes": Video.raw_frames, "rgb": iter}
-    best = dict.fromkeys(ways, 0.0)
+    kinds: dict[str, Callable[[Video], Iterable[object]]] = {"planes": Video.raw_frames, "rgb": iter}
+    best = dict.fromkeys(kinds, 0.0)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # of this thread and those that it starts
     for _ in range(2 * size.num_rounds):
-        for name, way in ways.items():
+        for kind, read in kinds.items():
             with Video(str(clip), HEIGHT) as video:
-                video._stream.thread_type = "NONE"
                 start = time.perf_counter()
-                number = sum(1 for _ in way(video))
-                best[name] = max(best[name], number / (time.perf_counter() - start))
+                number = sum(1 for _ in read(video))
+                best[kind] = max(best[kind], number / (time.perf_counter() - start))
+    os.sched_setaffinity(0, cores)
     return {"planes_per_s": best["planes"], "rgb_per_s": best["rgb"], "ratio": best["planes"] / best["rgb"]}
 
 
-def stages_of_i3d(
-    device: torch.device, config: i3d.Config, size: Size, folder: Path
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """Frames a second of each stage alone."""
+def measure_i3d(device: torch.device, config: i3d.Config, size: Size, folder: Path) -> Stages:
+    """Yield frames a second of each stage alone."""
     clip = str(folder / "clip.mp4")
     with Video(clip, HEIGHT) as video:
-        pictures = list(video.raw_frames())
-    form, packed = pictures[0].format, torch.stack([torch.from_numpy(picture.data) for picture in pictures])
-    chunk = packed[:CHUNK_FRAMES]
-    if device.type == "cuda":
-        chunk = chunk.pin_memory()
+        raw_frames = list(video.raw_frames())
+    chunk = torch.stack([torch.from_numpy(frame.data) for frame in raw_frames[:CHUNK_FRAMES]])
+    chunk = chunk.pin_memory() if device.type == "cuda" else chunk
     on_device = chunk.to(device)
-    yield "decode", rate(lambda: sum(1 for _ in decoded(clip)), device, size)
-    yield "decode and swscale", rate(lambda: sum(1 for _ in frames_of(clip)), device, size)
-    yield "transfer", rate(lambda: len(chunk.to(device, copy=True)), device, size)
-    yield "scale", rate(lambda: len(scaled(on_device, form)), device, size)
-    yield "decode to device", rate(lambda: sum(1 for _ in frames_on(device, clip)), device, size)
-
     extractor = I3DExtractor(config, str(device))
-    frames = list(frames_on(device, clip))
-    height, width = frames[0].shape[1:]
-    num_pairs = min(len(frames), extractor._pairs_per_batch(extractor.batch_size, frames[0]))
-    batch = torch.stack(frames[:num_pairs])
+    features = extractor.extract(clip, DecodeOptions())
+
+    def decode() -> int:
+        with av.open(clip) as container:
+            container.streams.video[0].thread_type = "AUTO"
+            return sum(1 for _ in container.decode(video=0))
+
+    def decode_and_scale() -> int:
+        with Video(clip, HEIGHT) as video:
+            return sum(1 for _ in video)
+
+    def read_on_device() -> list[Tensor]:
+        with Video(clip, HEIGHT) as video:
+            return list(scale_on_device(video, device))
+
+    batch = torch.stack(read_on_device()[: extractor.batch_size])
     before = extractor.pwc.pyramid(batch)
 
-    def flow() -> int:
-        """As in a running video: new pyramids for as many frames as pairs."""
-        extractor.pwc.flow(before, extractor.pwc.pyramid(batch), height, width)
-        return num_pairs
+    def compute_flow() -> int:
+        """Compute, as in a running video, new pyramids for as many frames as pairs."""
+        extractor.pwc.flow(before, extractor.pwc.pyramid(batch), *batch.shape[2:])
+        return len(batch)
 
-    yield "flow", rate(flow, device, size)
-    num_stacks = max(1, extractor.batch_size // size.stack_size)
-    for stream, channels in (("rgb", 3), ("flow", 2)):
-        stack = torch.randn(num_stacks, size.stack_size, channels, CROP_SIZE, CROP_SIZE, device=device)
-
-        def network(stream: str = stream, stack: Tensor = stack) -> int:
-            extractor._features(stream, stack)
-            return num_stacks * size.stack_size
-
-        yield f"I3D {stream}", rate(network, device, size)
-    features = extractor.extract(clip)
+    def compute_features(stream: str) -> int:
+        num_stacks, network = max(1, extractor.batch_size // size.stack_size), extractor.i3d[stream]
+        shape = (num_stacks, CHANNELS[stream], size.stack_size, CROP_SIZE, CROP_SIZE)
+        network(torch.zeros(shape, dtype=network.dtype, device=device))
+        return num_stacks * size.stack_size
 
     def save() -> int:
         save_numpy(features, folder, "clip")
         return size.stack_size * size.num_stacks
 
-    yield "save", rate(save, device, size)
+    yield "decode", measure_rate(decode, device, size)
+    yield "decode and swscale", measure_rate(decode_and_scale, device, size)
+    yield "transfer", measure_rate(lambda: len(chunk.to(device, copy=True)), device, size)
+    yield "scale", measure_rate(lambda: len(scale(on_device, raw_frames[0].format)), device, size)
+    yield "decode to device", measure_rate(lambda: len(read_on_device()), device, size)
+    yield "flow", measure_rate(compute_flow, device, size)
+    yield "I3D rgb", measure_rate(lambda: compute_features("rgb"), device, size)
+    yield "I3D flow", measure_rate(lambda: compute_features("flow"), device, size)
+    yield "save", measure_rate(save, device, size)
 
 
-def stages_of_vggish(
-    device: torch.device, precision: str | None, size: Size, folder: Path
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """Seconds of sound a second of each stage alone, and of all of it."""
+def measure_vggish(device: torch.device, precision: str | None, size: Size, folder: Path) -> Stages:
+    """Yield seconds of sound a second of each stage alone, and of all of it."""
     path = str(folder / "sound.m4a")
     write_sound(Path(path), size.sound_seconds)
-    with Audio(path) as sound:
-        blocks = [torch.from_numpy(block).to(device).float().mean(dim=1) / 2**15 for block in sound]
+    with Audio(path) as audio:
+        blocks = [torch.from_numpy(block).to(device).float().mean(dim=1) / 2**15 for block in audio]
     extractor = VGGishExtractor(vggish.Config(weights="random", precision=precision), str(device))
+    at_16_khz = list(resample(blocks, SOUND_RATE_HZ))
+    patches = [batch.to(extractor.dtype) for batch in mel.patches(at_16_khz, extractor.batch_size)]
 
     def decode() -> int:
-        with Audio(path) as sound:
-            return sum(map(len, sound)) // sound.rate_hz
+        with Audio(path) as audio:
+            return sum(map(len, audio)) // SOUND_RATE_HZ
 
-    def waveform() -> int:
-        return sum(map(len, resampled(iter(blocks), SOUND_RATE_HZ))) // 16_000
+    def resample_all() -> int:
+        return sum(map(len, resample(blocks, SOUND_RATE_HZ))) // RATE_HZ
 
-    at_16_khz = list(resampled(iter(blocks), SOUND_RATE_HZ))
-    patches = [batch.to(extractor.dtype) for batch in mel.patches(iter(at_16_khz), extractor.batch_size)]
+    def compute_mel() -> int:
+        return round(sum(map(len, mel.patches(at_16_khz, extractor.batch_size))) * mel.PATCH_SECONDS)
 
-    def network() -> int:
-        num_patches = sum(len(extractor.network(batch)) for batch in patches)
-        return round(num_patches * mel.PATCH_SECONDS)
-
-    def front_end() -> int:
-        return round(sum(map(len, mel.patches(iter(at_16_khz), extractor.batch_size))) * mel.PATCH_SECONDS)
+    def compute_embeddings() -> int:
+        return round(sum(len(extractor.network(batch)) for batch in patches) * mel.PATCH_SECONDS)
 
     def extract() -> int:
-        in_lanes(device, lambda number: save_numpy(extractor.extract(path), folder, f"sound{number}"))
-        return NUM_CLIPS[device.type] * size.sound_seconds
+        save_numpy(extractor.extract(path, DecodeOptions()), folder, "sound")
+        return size.sound_seconds
 
-    for name, stage in {
-        "sound: decode": decode,
-        "sound: resample": waveform,
-        "sound: mel": front_end,
-        "sound: network": network,
-        "sound: end to end": extract,
-    }.items():
-        yield name, rate(stage, device, size)
+    yield "sound: decode", measure_rate(decode, device, size)
+    yield "sound: resample", measure_rate(resample_all, device, size)
+    yield "sound: mel", measure_rate(compute_mel, device, size)
+    yield "sound: network", measure_rate(compute_embeddings, device, size)
+    yield "sound: end to end", measure_rate(extract, device, size)
 
 
-def end_to_end(device: torch.device, config: i3d.Config, size: Size, folder: Path) -> dict[str, float]:
-    """Frames a second from files on disk to files on disk, both streams, of ours and of the plain version.
+def measure_whole(device: torch.device, config: i3d.Config, size: Size, folder: Path) -> dict[str, float]:
+    """Return frames a second from files on disk to files on disk, both streams, of ours and of the plain version.
 
     The best of some rounds, of which the first warms up. The plain version has a process of its own, because ours
     changes how its process handles memory.
     """
-    ours = I3DExtractor(config, str(device))
+    extractor = I3DExtractor(config, str(device))
     clip = folder / "clip.mp4"
-    num_frames = size.stack_size * size.num_stacks
 
     def extract() -> int:
-        in_lanes(device, lambda number: save_numpy(ours.extract(str(clip)), folder, f"clip{number}"))
-        return NUM_CLIPS[device.type] * num_frames
+        for _ in range(size.num_clips):
+            save_numpy(extractor.extract(str(clip), DecodeOptions()), folder, "clip")
+        return size.num_clips * size.stack_size * size.num_stacks
 
-    best: dict[str, float] = {"ours": 0.0, "plain": 0.0}
-    with ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), start_plain, (size.stack_size, str(device))
-    ) as plain:
-        plain.submit(int).result()  # it has started
+    best = {"ours": 0.0, "plain": 0.0}
+    arguments = (size.stack_size, str(device), clip, folder)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as plain:
+        runs: dict[str, Callable[[], int]] = {
+            "ours": extract,
+            "plain": lambda: plain.submit(extract_plainly, *arguments).result(),
+        }
         for _ in range(size.num_rounds):  # in turn, because a shared machine's speed drifts
-            start = time.perf_counter()
-            number = extract()
-            _synchronize(device)
-            best["ours"] = max(best["ours"], number / (time.perf_counter() - start))
-            start = time.perf_counter()
-            number = plain.submit(extract_plainly, clip, folder).result()
-            best["plain"] = max(best["plain"], number / (time.perf_counter() - start))
-    figures = {
+            for name, run in runs.items():
+                start = time.perf_counter()
+                number = run()
+                _synchronize(device)
+                best[name] = max(best[name], number / (time.perf_counter() - start))
+    files = [(folder / f"clip_{stream}.npy", folder / f"{stream}.npy") for stream in config.streams]
+    return {
         "frames_per_s": best["ours"],
         "plain_frames_per_s": best["plain"],
         "ratio_to_plain": best["ours"] / best["plain"],
-        "least_cosine": min(
-            least_cosine(np.load(folder / f"clip0_{stream}.npy"), np.load(folder / f"{stream}.npy"))
-            for stream in config.streams
-        ),
+        "least_cosine": min(least_cosine(np.load(ours), np.load(plain)) for ours, plain in files),
     }
-    if device.type == "cuda":
-        figures["busy"] = busy(extract)
-    return figures
 
 
-def start_plain(stack_size: int, device: str) -> None:
-    """Make a process ready for `extract_plainly`."""
+@cache
+def load_plain(stack_size: int, device: str) -> PlainExtractor:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     set_tf32("fp32")
-    extract_plainly.extractor = PlainExtractor(stack_size, device)  # type: ignore[attr-defined]
+    return PlainExtractor(stack_size, device)
 
 
-def extract_plainly(clip: Path, folder: Path) -> int:
-    """How many frames' features the plain version has saved."""
-    number: int = extract_plainly.extractor.extract(clip, folder)  # type: ignore[attr-defined]
-    return number
+def extract_plainly(stack_size: int, device: str, clip: Path, folder: Path) -> int:
+    """Save features by the plain version, in a process of its own; return the number of their frames."""
+    return load_plain(stack_size, device).extract(clip, folder)
 
 
-def in_lanes(device: torch.device, work: Callable[[int], object]) -> None:
-    """Do the work on so many clips, several at once on a GPU."""
-    numbers = range(NUM_CLIPS[device.type])
-    if device.type == "cpu":
-        list(map(work, numbers))
-        return
-    with ThreadPoolExecutor(NUM_THREADS) as lanes:
-        list(lanes.map(work, numbers))
+def measure_rate(stage: Callable[[], int], device: torch.device, size: Size) -> dict[str, float]:
+    """Return how much of its own count a stage does in a second, over `stage_seconds` after a run to warm up.
 
-
-def busy(work: Callable[[], object]) -> float:
-    """The part of the time of some work in which a GPU computes or copies."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        start = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-    spans = sorted(
-        (event.time_range.start, event.time_range.end)
-        for event in profiler.events() or []
-        if str(event.device_type).endswith("CUDA")
-    )
-    microseconds, until = 0.0, float("-inf")
-    for begin, end in spans:
-        microseconds += max(0.0, end - max(begin, until))
-        until = max(until, end)
-    return microseconds / 1e6 / seconds
-
-
-def least_cosine(ours: Rows, expected: Rows) -> float:
-    """Of a row (N, D) with its fellow."""
-    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(expected, axis=1)
-    return float(((ours * expected).sum(axis=1) / lengths).min())
-
-
-def rate(stage: Callable[[], int], device: torch.device, size: Size) -> dict[str, float]:
-    """How many of what it counts a stage does in a second, over at least some seconds, after once to warm up.
-
-    What takes long is done but once on a CPU, which has little to warm up.
+    With 0 seconds it runs once, on a CPU without warming up.
     """
     if size.stage_seconds or device.type == "cuda":
         stage()
@@ -340,7 +294,7 @@ def rate(stage: Callable[[], int], device: torch.device, size: Size) -> dict[str
 
 
 def matrix_rate(device: torch.device, size: Size) -> float:
-    """GFLOP/s of a matrix product, in half precision on a GPU and in float32 on a CPU."""
+    """Return GFLOP/s of a matrix product, in half precision on a GPU and in float32 on a CPU."""
     side = MATRIX_SIZE[device.type]
     dtype = torch.float32 if device.type == "cpu" else torch.float16
     matrix = torch.randn(side, side, device=device, dtype=dtype)
@@ -349,80 +303,32 @@ def matrix_rate(device: torch.device, size: Size) -> float:
         matrix @ matrix
         return 1
 
-    return rate(product, device, size)["per_s"] * 2 * side**3 / 1e9
+    return measure_rate(product, device, size)["per_s"] * 2 * side**3 / 1e9
 
 
-def copy_rate(device: torch.device, size: Size) -> float:
-    """GB/s that are read and written by a copy within the device's memory."""
-    source = torch.empty(COPY_BYTES, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-
-    def copy() -> int:
-        target.copy_(source)
-        return 1
-
-    return rate(copy, device, size)["per_s"] * 2 * COPY_BYTES / 1e9
-
-
-def decoded(path: str) -> Iterable[av.VideoFrame]:
-    """Frames as they come out of the decoder."""
-    with av.open(path) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        yield from container.decode(video=0)
-
-
-def frames_of(path: str) -> Iterable[object]:
-    """Frames as a CPU works on them."""
-    with Video(path, HEIGHT) as video:
-        yield from video
-
-
-def frames_on(device: torch.device, path: str) -> Iterator[Tensor]:
-    """Frames as a GPU works on them, on any device."""
-    with Video(path, HEIGHT) as video:
-        yield from scaled_frames(video, device)
-
-
-def table(figures: dict[str, object]) -> str:
-    """The figures for people to read."""
-    stages, whole, decoding = figures["stages"], figures["end_to_end"], figures["decoding"]
-    assert isinstance(stages, dict)
-    assert isinstance(whole, dict)
-    assert isinstance(decoding, dict)
+def table(figures: dict[str, Any]) -> str:
+    """Format the figures for people to read."""
     lines = [
         f"{figures['device']}, torch {figures['torch']}, {figures['precision']}",
-        f"matrix product {figures['matrix_gflop_per_s']:.0f} GFLOP/s, copies {figures['copy_gb_per_s']:.1f} GB/s",
-        f"{'stage':<20}{'frames/s':>12}{'GFLOP/s':>10}{'of matrix rate':>16}",
+        f"matrix product: {figures['matrix_gflop_per_s']:.0f} GFLOP/s",
     ]
-    for name, stage in stages.items():
-        line = f"{name:<20}{stage['per_s']:>12.1f}"
+    for name, stage in figures["stages"].items():
+        line = f"{name:<20}{stage['per_s']:>12.1f} {'s of sound' if name.startswith('sound') else 'frames'}/s"
         if "gflop_per_s" in stage:
-            line += f"{stage['gflop_per_s']:>10.0f}{stage['of_matrix_rate']:>16.2f}"
-        lines.append(line + ("  seconds of sound/s" if name.startswith("sound") else ""))
-    lines.append(
-        f"end to end {whole['frames_per_s']:.2f} frames/s, plain {whole['plain_frames_per_s']:.2f}: "
-        f"ratio {whole['ratio_to_plain']:.2f}, least cosine {whole['least_cosine']:.6f}"
-    )
-    if "busy" in whole:
-        lines.append(f"device busy {whole['busy']:.0%} of that time")
-    for name, way in decoding.items():
-        lines.append(
-            f"decoding {name} on one core: {way['planes_per_s']:.0f} frames/s into planes, {way['rgb_per_s']:.0f} "
-            f"scaled to RGB: ratio {way['ratio']:.2f}"
-        )
+            line += f"{stage['gflop_per_s']:>8.0f} GFLOP/s: {stage['of_matrix_rate']:.2f} of the matrix product's"
+        lines.append(line)
+    for name, rates in figures["decoding"].items():
+        lines.append(f"decoding {name} on one core: " + ", ".join(f"{key} {rate:.2f}" for key, rate in rates.items()))
+    lines.append("end to end: " + ", ".join(f"{key} {value:.6g}" for key, value in figures["end_to_end"].items()))
     return "\n".join(lines)
 
 
 def device_name(device: torch.device) -> str:
-    """What it calls itself."""
+    """Return the name that the device gives itself."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    return f"{torch.get_num_threads()} cores of {model}"
+    name = re.search("model name\\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return f"{torch.get_num_threads()} cores of {name[1] if name else platform.machine()}"
 
 
 def _synchronize(device: torch.device) -> None:

@@ -1,22 +1,19 @@
-"""Extract the features of the sample clips, as `make sample` does.
+"""Extracts the features of the sample clips, as `make sample` does.
 
-Where the published weights cannot be downloaded for want of a network, untrained ones take their place, and the
-features, which then mean nothing, go to a folder of their own.
+Where there is no network to download the published weights from, untrained ones take their place, and the features,
+which then mean nothing, go to a folder of their own.
 """
 
-import os
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-import main  # noqa: E402
-import models  # noqa: E402
-from utils.errors import UnreachableError, WeightsError  # noqa: E402
-from utils.weights.download import obtain  # noqa: E402
+import main
+import models
+from utils import cli
+from utils.errors import UnreachableError, WeightsError
+from utils.weights.download import obtain
 
 BANNER = """
 ****************************************************************************************************
@@ -29,28 +26,27 @@ BANNER = """
 
 
 def extract_sample(feature_type: str) -> int:
-    """Run the program on the sample clips and tell what it made; gives its exit status."""
-    package = models.load(feature_type)
+    """Run the program on the sample clips, print the shapes of the features, and return its exit status."""
+    config = models.load_config(feature_type)()
     output_path, weights = "sample/output", "pretrained"
     try:
-        obtain(package.weights_wanted(package.Config()))
+        obtain(config.weights_wanted())
     except UnreachableError as error:
         print(BANNER.format(reason="\n".join(f"    {line}" for line in str(error).splitlines())), file=sys.stderr)
         output_path, weights = "sample/output_untrained", "random"
     except WeightsError as error:
         print(error, file=sys.stderr)
-        return main.EXIT_CANNOT_START
+        return cli.EXIT_CANNOT_START
     options = ["--feature_type", feature_type, "--file_with_video_paths", "sample/sample_video_paths.txt"]
     options += ["--on_extraction", "save_numpy", "--output_path", output_path, "--weights", weights]
     status = main.main(options)
-    if status == main.EXIT_OK:
+    if status == cli.EXIT_OK:
         print(f"The features are in {output_path}:")
-        for suffix in package.Config().suffixes:
+        for suffix in config.suffixes:
             for path in sorted(Path(output_path).glob(f"*_{suffix}.npy")):
                 print(f"  {path.name} {np.load(path).shape}")
     return status
 
 
 if __name__ == "__main__":
-    os.chdir(REPOSITORY)
     sys.exit(max(extract_sample(feature_type) for feature_type in models.EXTRACTORS))

@@ -1,8 +1,8 @@
-"""Frames -> overlapping stacks and the tail. Pure arithmetic, streamed: no more than one stack is held.
+"""Frames -> overlapping stacks and the tail. Pure arithmetic, streamed: one stack is held at a time.
 
-A stack is `size` items, starting every `step` items. What the full stacks leave over becomes one more, its items
-repeated cyclically, when it holds at least a fifth of a stack and an item that no full stack has seen. Fewer items
-than one stack are cycled to one whatever their number.
+A stack is `size` items; one starts every `step` items. The items after the last start are the tail, which is repeated
+cyclically to one more stack if it holds at least a fifth of a stack and an item that is in no full stack. A sequence
+shorter than one stack is repeated to one whatever its length.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,17 +20,17 @@ SMALLEST_TAIL = Fraction(1, 5)  # of a stack
 class Stack(Generic[Item]):
     """`size` items in a row, or `num_distinct` items in a row, repeated cyclically to `size` of them."""
 
-    start: int  # the first item's place in the sequence
+    start: int  # index of the first item in the sequence
     items: list[Item]
     num_distinct: int
 
-    def place(self, i: int) -> int:
-        """The place in the sequence of the stack's item `i`."""
+    def index_of(self, i: int) -> int:
+        """Return the index in the sequence of the stack's item `i`."""
         return self.start + i % self.num_distinct
 
 
 def stacks(items: Iterable[Item], size: int, step: int, cycle_tail: bool) -> Iterator[Stack[Item]]:
-    """The stacks of a sequence of unknown length, each as soon as its last item is there."""
+    """Yield the stacks of a sequence of unknown length, each as soon as its last item is there."""
     source = iter(items)
     window = list(islice(source, size))
     start = 0
@@ -43,6 +43,6 @@ def stacks(items: Iterable[Item], size: int, step: int, cycle_tail: bool) -> Ite
         window += islice(source, num_skipped, num_skipped + size - len(window))
         if start + len(window) <= num_seen:  # no new item
             return
-    is_whole_video = start == 0
-    if cycle_tail and window and (is_whole_video or len(window) >= SMALLEST_TAIL * size):
+    is_only_stack = start == 0
+    if cycle_tail and window and (is_only_stack or len(window) >= SMALLEST_TAIL * size):
         yield Stack(start, [window[i % len(window)] for i in range(size)], len(window))

@@ -1,4 +1,4 @@
-"""I3D's published checkpoints: where they live and what their entries are called here."""
+"""I3D's published checkpoints: their files, and the names of their entries here."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ FLOW = WeightsFile(
     licence=_LICENCE,
 )
 
-# Parts of the published keys and their names in `I3D`; a part that is not here keeps its name.
+# Parts of the published keys and their names in `I3D`; other parts keep their names.
 _OUR_NAMES = {
     "conv3d_1a_7x7": "stem",
     "conv3d_2b_1x1": "point_2b",
@@ -42,7 +42,7 @@ _OUR_NAMES = {
 
 
 def our_key(published: str) -> str:
-    """The name in `I3D` of an entry of the published state dicts.
+    """Return the name in `I3D` of an entry of the published state dicts.
 
     mixed_3b.branch_1.0.batch3d.running_mean -> mixed_3b.reduce_1.norm.running_mean
     """

@@ -82,7 +82,7 @@ class Extractor:
                     rows["rgb"].append(self._features("rgb", self._rgb(group)))
                 if "flow" in rows:
                     flows = flows or StackFlows(self.pwc, self._pairs_per_batch(batch_size, group[0].items[0]))
-                    rows["flow"].append(self._features("flow", flows.of(group)))
+                    rows["flow"].append(self._features("flow", flows.compute(group)))
                 for stack in group:
                     end = stack.start + min(stack.num_distinct, config.stack_size)
                     spans.append((float(stack.start / video.fps), float(end / video.fps)))
@@ -123,7 +123,7 @@ class Extractor:
 
     def _make_i3d(self, channels: int, path: str | None) -> I3D:
         network = self._filled(I3D(channels, VARIANTS[self.config.i3d_variant]), path, checkpoint.our_key)
-        network.fold_batch_norm().merge_points()
+        network.fuse()
         if self.precision == "mixed":
             network.refine_weights()
         network.to(memory_format=torch.channels_last_3d)

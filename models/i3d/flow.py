@@ -12,14 +12,14 @@ from models.pwc.net import PWCNet, Pyramid
 from utils.stacks import Stack
 
 Pair = tuple[int, int]
-"""The places of two frames in the video."""
+"""The indices of two frames in the video."""
 
 
 class StackFlows:
-    """What I3D sees of the flows of one video's stacks, which must come in order, some at a time.
+    """Computes the flow input of I3D for the stacks of one video, which must come in order, a group at a time.
 
-    Flows that a later stack may need are kept, and so are the pyramids of the first and the last frame: the one starts
-    the wrap of a cycled tail, the other the next stack. Memory does not grow with the video.
+    It keeps flows that a later stack may need, and the pyramids of two frames: the first, to which the last frame of
+    a cycled tail has a flow, and the last, with which the next stack begins. Memory does not grow with the video.
     """
 
     def __init__(self, network: PWCNet, pairs_per_batch: int) -> None:
@@ -28,43 +28,44 @@ class StackFlows:
         self._flows: dict[Pair, Tensor] = {}
         self._pyramids: dict[int, Pyramid] = {}
 
-    def of(self, stacks: Sequence[Stack[Tensor]]) -> Tensor:
-        """Quantized central flows (B, T, 2, 224, 224) between the neighbours among the T + 1 frames (3, H, W), in
-        0..255, of each of B stacks.
+    def compute(self, stacks: Sequence[Stack[Tensor]]) -> Tensor:
+        """Return the quantized central flows (B, T, 2, 224, 224) of B stacks.
+
+        A stack is T + 1 frames (3, H, W) in 0..255, of which neighbours are paired.
         """
-        frames = {stack.place(i): frame for stack in stacks for i, frame in enumerate(stack.items)}
-        pairs = [list(pairwise(stack.place(i) for i in range(len(stack.items)))) for stack in stacks]
-        wanted = dict.fromkeys(pair for of_stack in pairs for pair in of_stack)
-        self._flows = {pair: self._flows[pair] for pair in wanted if pair in self._flows}
-        self._pyramids = {place: pyramid for place, pyramid in self._pyramids.items() if place in frames}
-        new = [pair for pair in wanted if pair not in self._flows]
+        frames = {stack.index_of(i): frame for stack in stacks for i, frame in enumerate(stack.items)}
+        pairs = [pair for stack in stacks for pair in pairwise(stack.index_of(i) for i in range(len(stack.items)))]
+        self._flows = {pair: self._flows[pair] for pair in pairs if pair in self._flows}
+        self._pyramids = {index: pyramid for index, pyramid in self._pyramids.items() if index in frames}
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._flows]
         for start in range(0, len(new), self._pairs_per_batch):
             batch = new[start : start + self._pairs_per_batch]
-            self._flows.update(zip(batch, self._compute(batch, frames, {stacks[-1].start, batch[-1][1]}), strict=True))
-        flows = torch.stack([self._flows[pair] for of_stack in pairs for pair in of_stack])
+            keep = {stacks[-1].start, batch[-1][1]}
+            self._flows.update(zip(batch, self._compute_batch(batch, frames, keep), strict=True))
+        flows = torch.stack([self._flows[pair] for pair in pairs])
         return flows.view(len(stacks), -1, *flows.shape[1:])
 
-    def _compute(self, pairs: Sequence[Pair], frames: dict[int, Tensor], keep: set[int]) -> Tensor:
-        """The flows of a batch of pairs; of all pyramids that are there, those of the places to keep stay."""
-        places = dict.fromkeys(place for pair in pairs for place in pair)
-        known = {place: self._pyramids[place] for place in places if place in self._pyramids}
-        new = [place for place in places if place not in known]
+    def _compute_batch(self, pairs: Sequence[Pair], frames: dict[int, Tensor], keep: set[int]) -> Tensor:
+        """Return the flows of a batch of pairs; afterwards only the pyramids of the frames to `keep` are held."""
+        indices = dict.fromkeys(index for pair in pairs for index in pair)
+        known = {index: self._pyramids[index] for index in indices if index in self._pyramids}
+        new = [index for index in indices if index not in known]
         parts = list(known.values())
         if new:
-            parts.append(self._network.pyramid(torch.stack([frames[place] for place in new])))
+            parts.append(self._network.pyramid(torch.stack([frames[index] for index in new])))
         pyramid = {level: torch.cat([part[level] for part in parts]) for level in parts[0]}
-        order = {place: i for i, place in enumerate([*known, *new])}
-        self._pyramids = {place: self._pyramids[place] for place in keep & self._pyramids.keys()}
-        for place in keep & order.keys():  # copies, because a view would keep all of the batch
-            self._pyramids[place] = {level: f.clone() for level, f in _taken(pyramid, [order[place]]).items()}
-        first, second = (_taken(pyramid, [order[pair[side]] for pair in pairs]) for side in (0, 1))
+        row_of = {index: row for row, index in enumerate([*known, *new])}
+        self._pyramids = {index: self._pyramids[index] for index in keep & self._pyramids.keys()}
+        for index in keep & row_of.keys():  # copied, because a view would keep the whole batch
+            rows = _select_rows(pyramid, [row_of[index]])
+            self._pyramids[index] = {level: features.clone() for level, features in rows.items()}
+        first, second = (_select_rows(pyramid, [row_of[pair[side]] for pair in pairs]) for side in (0, 1))
         height, width = frames[pairs[0][0]].shape[1:]
         return quantize_flow(center_crop(self._network.flow(first, second, height, width), CROP_SIZE))
 
 
-def _taken(pyramid: Pyramid, indices: Sequence[int]) -> Pyramid:
-    """The pyramids of some of the frames; without a copy where these follow each other."""
-    start, end = indices[0], indices[0] + len(indices)
-    if list(indices) == list(range(start, end)):
-        return {level: features[start:end] for level, features in pyramid.items()}
-    return {level: features[list(indices)] for level, features in pyramid.items()}
+def _select_rows(pyramid: Pyramid, rows: Sequence[int]) -> Pyramid:
+    """Return the pyramids of some of the frames, without a copy where their rows are consecutive."""
+    consecutive = slice(rows[0], rows[0] + len(rows))
+    index = consecutive if list(rows) == list(range(consecutive.start, consecutive.stop)) else list(rows)
+    return {level: features[index] for level, features in pyramid.items()}

@@ -1,14 +1,14 @@
 """I3D, the inflated Inception-v1 of Quo Vadis, Action Recognition? (arXiv:1705.07750).
 
 The weights are the Kinetics ones published by DeepMind (Apache-2.0), in their PyTorch conversion (MIT; see
-`published.py`). Two variants run them:
+`checkpoint.py`). Two variants run them:
 
-- `ancestor`: batch norm with eps 1e-5 and, along time too, padding from kernel and stride alone. The conversion ran
-  so, and features published with it carry these numbers.
-- `deepmind`: eps 1e-3 and TensorFlow's SAME padding, which depends on the input's length: the published scores.
+- `ancestor`: batch norm with eps 1e-5 and, along time too, padding from kernel and stride alone. The conversion runs
+  so, and features were published with it.
+- `deepmind`: eps 1e-3 and TensorFlow's SAME padding, which depends on the input's length, as in the published scores.
 
-Different from both: where only one time step is left before the average pool, which spans two, it averages that one,
-so that stacks of 9 frames have features. The reference fails there.
+Different from both: the average pool spans two time steps, but takes one where only one is left, so that stacks of 9
+frames have features. The reference fails there.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+CHANNELS = {"rgb": 3, "flow": 2}  # of the input, by stream
 NUM_FEATURES = 1024
 NUM_CLASSES = 400
 
@@ -39,7 +40,7 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Variant:
-    """What the two ways to run the published weights differ in."""
+    """The differences between two uses of the published weights."""
 
     batch_norm_eps: float
     pads_by_length: bool
@@ -52,7 +53,7 @@ VARIANTS = {
 
 
 class I3D(nn.Module):
-    """Features of stacks of frames, and the Kinetics classes they speak for."""
+    """Stacks of frames -> features, and features -> Kinetics classes."""
 
     def __init__(self, channels_in: int, variant: Variant) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class I3D(nn.Module):
         self.classifier = nn.Conv3d(NUM_FEATURES, NUM_CLASSES, 1)
 
     def forward(self, stacks: Tensor) -> Tensor:
-        """Features (B, 1024) of stacks (B, C, T, 224, 224) in [-1, 1], T >= 9: the layer before the classifier."""
+        """Return features (B, 1024), the layer before the classifier, of stacks (B, C, T >= 9, 224, 224) in [-1, 1]."""
         x = stacks.contiguous(memory_format=torch.channels_last_3d)
         x = self.stem(x)  # (B, 64, T/2, 112, 112)
         x = self.pool_2a(x)
@@ -92,7 +93,7 @@ class I3D(nn.Module):
         return features
 
     def classify(self, features: Tensor) -> Tensor:
-        """Kinetics logits (B, 400) of features (B, 1024).
+        """Return Kinetics logits (B, 400) of features (B, 1024).
 
         The classifier is linear, so the mean over time of its outputs is its output for the mean.
         """
@@ -101,15 +102,18 @@ class I3D(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and so of the images."""
+        """The type of the weights and of the input."""
         return self.classifier.weight.dtype
 
-    def fold_batch_norm(self) -> "I3D":
-        """Put each batch norm's scale and shift into the convolution before it, for inference; returns itself."""
+    def fuse(self) -> "I3D":
+        """Fold batch norms into convolutions and merge each block's pointwise ones, for inference; returns itself."""
         for module in self.modules():
             if isinstance(module, Unit) and isinstance(module.norm, nn.BatchNorm3d):
                 module.conv = fuse_conv_bn_eval(module.conv, module.norm)
                 module.norm = nn.Identity()
+        for module in self.modules():
+            if isinstance(module, Mixed):
+                module.merge_pointwise()
         return self
 
     def refine_weights(self) -> "I3D":
@@ -118,18 +122,9 @@ class I3D(nn.Module):
             unit.refine_weights()
         return self
 
-    def merge_points(self) -> "I3D":
-        """Have each mixed block read its input once for all convolutions of one pixel, after `fold_batch_norm`; returns
-        itself.
-        """
-        for module in self.modules():
-            if isinstance(module, Mixed):
-                module.merge_points()
-        return self
-
 
 def tf32(x: Tensor) -> Tensor:
-    """Float32 numbers, rounded to the 10 bits after the point that TF32 keeps, halves to even."""
+    """Round float32 numbers to the 10 bits after the point that TF32 keeps, halves to even."""
     bits = x.contiguous().view(torch.int32)
     return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 
@@ -150,12 +145,12 @@ class Unit(nn.Module):
             x = _pad_same(x, self.conv.kernel_size, self.conv.stride, self.pads_by_length)
         if self.has_two_terms:
             x = torch.cat([x, x], dim=1)
-        # On a CPU some small convolutions lose the memory format, and what reads them next would be slow.
+        # On a CPU some small convolutions lose the memory format, which would slow down the next layer.
         x = self.conv(x).contiguous(memory_format=torch.channels_last_3d)
         return F.relu_(self.norm(x))
 
     def refine_weights(self) -> None:
-        """Have each weight be a sum of two TF32 numbers, both of which meet the same input."""
+        """Split each weight into a sum of two TF32 numbers, and repeat the input for the second."""
         rounded = tf32(self.conv.weight)
         both = torch.cat([rounded, self.conv.weight - rounded], dim=1)
         self.conv.weight = nn.Parameter(both, requires_grad=False)
@@ -163,7 +158,7 @@ class Unit(nn.Module):
 
 
 class Pool(nn.Module):
-    """Max pool with SAME padding; zeros may pad because what comes in has been through a ReLU."""
+    """Max pool with SAME padding, by zeros because the input comes from a ReLU."""
 
     def __init__(self, size: Triple, stride: Triple, variant: Variant) -> None:
         super().__init__()
@@ -183,8 +178,8 @@ class Mixed(nn.Module):
         super().__init__()
         point, reduce_1, space_1, reduce_2, space_2, pool_point = MIXED_CHANNELS[name]
         self.variant = variant
-        self.points: Unit | None = None
-        self.points_channels = (point, reduce_1, reduce_2)
+        self.pointwise: Unit | None = None
+        self.pointwise_channels = (point, reduce_1, reduce_2)
         self.point = Unit(channels_in, point, 1, variant=variant)
         self.reduce_1 = Unit(channels_in, reduce_1, 1, variant=variant)
         self.space_1 = Unit(reduce_1, space_1, 3, variant=variant)
@@ -194,27 +189,27 @@ class Mixed(nn.Module):
         self.pool_point = Unit(channels_in, pool_point, 1, variant=variant)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.points is None:
+        if self.pointwise is None:
             point, reduced_1, reduced_2 = self.point(x), self.reduce_1(x), self.reduce_2(x)
         else:
-            point, reduced_1, reduced_2 = self.points(x).split(self.points_channels, dim=1)
+            point, reduced_1, reduced_2 = self.pointwise(x).split(self.pointwise_channels, dim=1)
         branches = [point, self.space_1(reduced_1), self.space_2(reduced_2), self.pool_point(self.pool(x))]
         return torch.cat(branches, dim=1)
 
-    def merge_points(self) -> None:
-        """Make one unit of the three of one pixel that read the block's input, whose batch norms are folded."""
+    def merge_pointwise(self) -> None:
+        """Merge the three 1x1x1 units that read the block's input, whose batch norms are folded, into one."""
         units = [self.point, self.reduce_1, self.reduce_2]
-        merged = Unit(self.point.conv.in_channels, sum(self.points_channels), 1, variant=self.variant)
+        merged = Unit(self.point.conv.in_channels, sum(self.pointwise_channels), 1, variant=self.variant)
         merged.norm = nn.Identity()
         merged.conv.weight = nn.Parameter(torch.cat([unit.conv.weight for unit in units]), requires_grad=False)
         biases = [unit.conv.bias for unit in units if unit.conv.bias is not None]
         merged.conv.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
-        self.points = merged
+        self.pointwise = merged
         del self.point, self.reduce_1, self.reduce_2
 
 
 def _pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], by_length: bool) -> Tensor:
-    """Zeros around the last three axes: half of the padding before, the rest after."""
+    """Pad the last three axes with zeros: half of them before, the rest after."""
     padding: list[int] = []
     for size, k, s in zip(x.shape[2:], kernel, stride, strict=True):
         total = max((-(-size // s) - 1) * s + k - size, 0) if by_length else max(k - s, 0)

@@ -1,32 +1,88 @@
-"""Kinetics logits -> the likeliest classes, for people to read."""
+"""Features of I3D -> the likeliest Kinetics classes, for people to read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
-from models.i3d.net import NUM_CLASSES
+from models.i3d import Config
+from models.i3d.checkpoint import our_key
+from models.i3d.net import CHANNELS, I3D, NUM_CLASSES, VARIANTS
+from utils.errors import MediaError
+from utils.media.video import Video
+from utils.weights.checkpoint import load_weights, randomize_weights
 
 NUM_SHOWN = 5
 
 
 def class_names(path: str | None) -> list[str]:
-    """The 400 Kinetics classes in the order of I3D's logits: from a file, one a line, or from torchvision."""
+    """Return the 400 Kinetics classes in the order of I3D's logits: from a file, one a line, or from torchvision.
+
+    Raises ValueError, which names the option.
+    """
     if path is None:
         from torchvision.models.video import R3D_18_Weights
 
         return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])
-    with open(path, encoding="utf-8-sig") as file:
-        names = [line.strip() for line in file if line.strip()]
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            names = [line.strip() for line in file if line.strip()]
+    except FileNotFoundError as error:
+        raise ValueError(f"--kinetics_class_labels: no such file: {path}") from error
     if len(names) != NUM_CLASSES:
         raise ValueError(f"--kinetics_class_labels {path}: {len(names)} class names, not {NUM_CLASSES}")
     return names
 
 
-def describe(logits: Tensor, spans: Sequence[tuple[float, float]], names: Sequence[str]) -> str:
-    """For each stack, from its logits (N, 400): time span, then logit, probability and name of the top five."""
+@torch.inference_mode()
+def classify_saved(features: Mapping[str, npt.NDArray[Any]], weights: Mapping[str, str | None]) -> Tensor:
+    """Return the logits (N, 400) of saved features (N, 1024) by stream: the sum of the streams' logits.
+
+    `weights` has each stream's checkpoint, or None for the untrained weights. Raises WeightsError.
+    """
+    logits = torch.zeros(())
+    for stream, rows in features.items():
+        classifier = load_classifier(stream, weights[stream])
+        logits = logits + classifier(torch.from_numpy(rows).float()[:, :, None, None, None]).flatten(1)
+    return logits
+
+
+@cache
+def load_classifier(stream: str, path: str | None) -> nn.Conv3d:
+    """Load the last layer of a stream's network, which is the same in both variants. Raises WeightsError."""
+    network = I3D(CHANNELS[stream], VARIANTS["ancestor"])
+    if path is None:
+        randomize_weights(network, seed=0)
+    else:
+        load_weights(network, Path(path), our_key)
+    return network.classifier
+
+
+def describe_saved(config: Config, path: str, outputs: Sequence[str]) -> str:
+    """Return the predictions of features saved in `outputs`, by the weights that `config` names.
+
+    The video is opened for its frame rate only. Where a tail ends is not known, so spans have no end.
+    """
+    features = {stream: np.load(output) for stream, output in zip(config.streams, outputs, strict=True)}
+    logits = classify_saved(features, {stream: getattr(config, f"i3d_{stream}_path") for stream in features})
+    try:
+        with Video(path, config.min_side_size, config.extraction_fps) as video:
+            spans = [(float(i * config.step_size / video.fps), None) for i in range(len(logits))]
+    except MediaError as error:
+        return f"{path}\n  {error}"
+    return f"{path}\n{describe(logits, spans, class_names(config.kinetics_class_labels))}"
+
+
+def describe(logits: Tensor, spans: Sequence[tuple[float, float | None]], names: Sequence[str]) -> str:
+    """Return lines for each stack: its time span, then logit, probability and name of the five likeliest classes."""
     lines = []
     for row, (begin, end) in zip(logits, spans, strict=True):
-        lines.append(f"  {begin:.2f} - {end:.2f} s")
+        lines.append(f"  from {begin:.2f} s" if end is None else f"  {begin:.2f} - {end:.2f} s")
         probabilities = row.softmax(dim=0)
         for index in row.topk(NUM_SHOWN).indices.tolist():
             lines.append(f"    {row[index]:9.3f}  {probabilities[index]:.4f}  {names[index]}")

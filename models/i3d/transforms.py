@@ -1,4 +1,4 @@
-"""Frames and flows -> what I3D sees. Pure functions on tensors."""
+"""Frames and flows -> the input of I3D. Pure functions on tensors."""
 
 import torch
 from torch import Tensor
@@ -7,18 +7,18 @@ FLOW_BOUND = 20.0  # pixels
 
 
 def center_crop(images: Tensor, size: int) -> Tensor:
-    """The central `size` x `size` of images (..., H, W); where the margin is odd, the smaller part is before."""
+    """Crop the central `size` x `size` of images (..., H, W); an odd margin has its smaller part before."""
     top, left = ((side - size) // 2 for side in images.shape[-2:])
     return images[..., top : top + size, left : left + size]
 
 
 def normalize_rgb(frames: Tensor) -> Tensor:
-    """Grey levels in 0..255, of any dtype, to float32 in [-1, 1]."""
+    """Map grey levels in 0..255, of any dtype, to float32 in [-1, 1]."""
     return 2 * frames.float() / 255 - 1
 
 
 def quantize_flow(flow: Tensor) -> Tensor:
-    """Flow in pixels to the 8-bit grid that I3D was trained on, in [-1, 1].
+    """Round flow in pixels to the 8-bit grid that I3D was trained on, in [-1, 1].
 
     A flow of exactly +20 pixels gives 256 on that grid, hence 1.0078, as in the reference.
     """

@@ -1,4 +1,4 @@
-"""PWC-Net's published checkpoint: where it lives and what its entries are called here."""
+"""PWC-Net's published checkpoint: its file, and the names of its entries here."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ _DECODERS = {"Six": "6", "Fiv": "5", "Fou": "4", "Thr": "3", "Two": "2"}
 
 
 def our_key(published: str) -> str:
-    """The name in `PWCNet` of an entry of the published state dict, in either of its two spellings.
+    """Return the name in `PWCNet` of an entry of the published state dict, in either of its two spellings.
 
     moduleExtractor.moduleOne.2.weight -> levels.0.1.0.weight
     netTwo.netUpfeat.bias -> decoders.2.upsample_dense.bias
@@ -28,10 +28,8 @@ def our_key(published: str) -> str:
     match parts:
         case ["Extractor", level, index, kind]:
             return f"levels.{_NUMBER_WORDS[level]}.{int(index) // 2}.0.{kind}"
-        case ["Refiner", "Main", "12", kind]:
-            return f"refiner.6.{kind}"
-        case ["Refiner", "Main", index, kind]:
-            return f"refiner.{int(index) // 2}.0.{kind}"
+        case ["Refiner", "Main", index, kind]:  # the last one is not in a Sequential
+            return f"refiner.6.{kind}" if index == "12" else f"refiner.{int(index) // 2}.0.{kind}"
         case [level, "Upflow", kind]:
             return f"decoders.{_DECODERS[level]}.upsample_flow.{kind}"
         case [level, "Upfeat", kind]:

@@ -13,13 +13,13 @@ NEGATIVE_SLOPE = 0.1  # of the activation
 
 
 def cost_volume(first: Tensor, second: Tensor) -> Tensor:
-    """How well each feature of `first` matches its 81 neighbours in `second`; both are (B, C, H, W).
+    """Correlate each feature of `first` with its 81 neighbours in `second`; both are (B, C, H, W).
 
     Returns (B, 81, H, W): channel (dy + 4) * 9 + (dx + 4) is the mean over channels of
     first[y, x] * second[y + dy, x + dx], zero where that lies outside the image.
 
-    A matrix product gives the costs of a block of neighbours in a row with all that they reach in another row; those
-    of one dx are on one diagonal. That computes some for nothing, but 81 products of whole images would be slower.
+    One matrix product multiplies a block of pixels in a row with all pixels of another row that they reach; its
+    diagonals are the costs of one dx each. The other products are not needed, but 81 products of images are slower.
     """
     batch, channels, height, width = first.shape
     block = width if width <= BLOCK else math.gcd(width, BLOCK)
@@ -50,5 +50,5 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
 
 
 def _weight_inside(position: Tensor, size: int) -> Tensor:
-    """The part of the linear interpolation weight at `position` that falls on pixels 0 to size - 1."""
+    """Return the part of the linear interpolation weight at `position` that falls on pixels 0 to size - 1."""
     return torch.minimum(position + 1, size - position).clamp(0, 1)

@@ -1,10 +1,12 @@
-"""PWC-Net's decoders with the same arithmetic in another order, so that nothing is concatenated.
+"""PWC-Net's decoders as sums of fused convolutions, without concatenations.
 
-As the paper draws it, a dense block's convolution i reads the block's input and all outputs before it, concatenated:
-that copies the input six times and reads it as often, by convolutions of as few as 2 outputs. A convolution is linear,
-so here each of these tensors is read once, by one convolution to all that it is wanted for, whose results are added
-up. The transposed convolution to the next level (a convolution to four times the channels, whose pixels are then
-spread) and the refiner's first layer read the same tensors, so they are in it.
+In the paper, layer i of a dense block reads the block's input and all outputs before it, concatenated: the input is
+copied six times and read as often, by convolutions of as few as 2 outputs. A convolution is linear, so a convolution
+of concatenated tensors is the sum of a convolution of each. Here each tensor is read once, by one convolution whose
+outputs are the shares of all layers that read it; each layer's shares are added up.
+
+The following layer is one of them: the refiner's first layer, or the transposed convolution to the next level, which
+is a convolution to four times the channels followed by `pixel_shuffle`.
 
 Channels are padded with zeros to multiples of 8, as tensor cores want them.
 """
@@ -22,7 +24,7 @@ FLOW_CHANNELS = 2
 
 
 def fuse_decoders(network: PWCNet) -> PWCNet:
-    """Put each decoder into the form that concatenates nothing, for inference; gives the network itself."""
+    """Replace each decoder by a `FusedDecoder`, for inference, and return the network itself."""
     finer = None
     for level in range(FINEST, FINEST + len(network.decoders)):
         decoder = network.decoders[str(level)]
@@ -32,35 +34,35 @@ def fuse_decoders(network: PWCNet) -> PWCNet:
             assert isinstance(first_layer, nn.Sequential)
             following, network.refiner[0] = _parameters(first_layer), nn.LeakyReLU(NEGATIVE_SLOPE)
         else:
-            following = spread_kernel(finer.upsample_dense)
-        network.decoders[str(level)] = FusedDecoder(decoder, *following, spreads=finer is not None)
+            following = to_shuffled_convolution(finer.upsample_dense)
+        network.decoders[str(level)] = FusedDecoder(decoder, *following, shuffles=finer is not None)
         finer = decoder
     return network
 
 
 class FusedDecoder(nn.Module):
-    """Does what a `Decoder` does, but gives in place of its dense features what the next step makes of them: the
-    finer level's two upsampled channels, or the refiner's first layer before its activation.
+    """A `Decoder` that returns, in place of its dense features, the output of the layer that follows it.
+
+    That is the finer level's two upsampled channels, or the refiner's first layer before its activation.
     """
 
-    def __init__(self, decoder: Decoder, following: Tensor, following_bias: Tensor, *, spreads: bool) -> None:
-        """`following` (C, dense channels, 3, 3) is the kernel that makes it; `spreads`: of `spread_kernel`."""
+    def __init__(self, decoder: Decoder, following: Tensor, following_bias: Tensor, *, shuffles: bool) -> None:
+        """`following` (C, dense channels, 3, 3) is that layer's kernel; `shuffles`: `pixel_shuffle` comes after it."""
         super().__init__()
         self.units_to_pixels = decoder.units_to_pixels
         self.upsample_flow = getattr(decoder, "upsample_flow", None)
         self.num_following = len(following)
-        self.spreads = spreads
+        self.shuffles = shuffles
         dense = [_parameters(layer) for layer in decoder.dense]
         assert decoder.to_flow.bias is not None
         kernels = [kernel for kernel, _ in dense] + [following, decoder.to_flow.weight]
         biases = [bias for _, bias in dense] + [following_bias, decoder.to_flow.bias]
-        # What a kernel reads stands in the order latest output, ..., first output, input.
+        # Input channels of a kernel are in this order: the latest output, ..., the first output, the block's input.
         num_inputs = kernels[0].shape[1]
-        self.kernels = nn.ParameterList([_stacked([kernel[:, -num_inputs:] for kernel in kernels])])
+        self.kernels = nn.ParameterList([_stack_kernels([kernel[:, -num_inputs:] for kernel in kernels])])
         end = num_inputs
         for i, growth in enumerate(DENSE_CHANNELS, start=1):
-            wanted = [kernel[:, -end - growth : -end] for kernel in kernels[i:]]
-            self.kernels.append(_stacked(wanted))
+            self.kernels.append(_stack_kernels([kernel[:, -end - growth : -end] for kernel in kernels[i:]]))
             end += growth
         bias = torch.cat(biases)
         self.bias = nn.Parameter(F.pad(bias, (0, -len(bias) % CHANNEL_MULTIPLE)), requires_grad=False)
@@ -68,16 +70,20 @@ class FusedDecoder(nn.Module):
     def forward(
         self, first: Tensor, second: Tensor, coarse_flow: Tensor | None, upsampled: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        sums = F.conv2d(self._inputs(first, second, coarse_flow, upsampled), self.kernels[0], self.bias, padding=1)
+        sums = F.conv2d(
+            self._gather_inputs(first, second, coarse_flow, upsampled), self.kernels[0], self.bias, padding=1
+        )
         for growth, kernel in zip(DENSE_CHANNELS, self.kernels[1:], strict=True):
             dense = leaky_relu(sums[:, :growth])  # dense in memory, too
             sums = sums[:, growth:].add_(F.conv2d(dense, kernel, padding=1))
         following = sums[:, : self.num_following]
         flow = sums[:, self.num_following : self.num_following + FLOW_CHANNELS]
-        return flow, F.pixel_shuffle(following, 2) if self.spreads else following
+        return flow, F.pixel_shuffle(following, 2) if self.shuffles else following
 
-    def _inputs(self, first: Tensor, second: Tensor, coarse_flow: Tensor | None, upsampled: Tensor | None) -> Tensor:
-        """Costs and, but for the coarsest level, the first image's features, flow and upsampled dense features."""
+    def _gather_inputs(
+        self, first: Tensor, second: Tensor, coarse_flow: Tensor | None, upsampled: Tensor | None
+    ) -> Tensor:
+        """Return costs and, except at the coarsest level, features of the first image, flow and upsampled features."""
         batch, _, height, width = first.shape
         inputs = first.new_empty((batch, height, width, self.kernels[0].shape[1])).permute(0, 3, 1, 2)
         end = NUM_DISPLACEMENTS
@@ -95,16 +101,15 @@ class FusedDecoder(nn.Module):
         return inputs
 
 
-def spread_kernel(transposed: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
-    """Kernel (4 * out, in, 3, 3) and bias of the convolution that, its pixels spread by `pixel_shuffle`, does what a
-    transposed one of size 4, stride 2 and padding 1 does.
+def to_shuffled_convolution(transposed: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+    """Convert a transposed convolution of size 4, stride 2 and padding 1 to a convolution before `pixel_shuffle`.
 
-    An even output pixel 2i is made of the input pixels i - 1 and i by taps 3 and 1, an odd one 2i + 1 of i and i + 1 by
-    taps 2 and 0.
+    Returns its kernel (4 * out, in, 3, 3) and bias. Output pixel 2i is the sum of input pixels i - 1 and i, weighted
+    by taps 3 and 1; output pixel 2i + 1 that of i and i + 1, by taps 2 and 0.
     """
     assert transposed.bias is not None
     channels_in, channels_out = transposed.weight.shape[:2]
-    taps = (((0, 3), (1, 1)), ((1, 2), (2, 0)))  # by parity: (place in the kernel, tap)
+    taps = (((0, 3), (1, 1)), ((1, 2), (2, 0)))  # by parity of the output: (index in the kernel, tap)
     kernel = transposed.weight.new_zeros(channels_out, 2, 2, channels_in, 3, 3)
     for parity_y, taps_y in enumerate(taps):
         for parity_x, taps_x in enumerate(taps):
@@ -115,7 +120,7 @@ def spread_kernel(transposed: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
 
 
 def _parameters(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    """Kernel and bias of the convolution that a layer begins with."""
+    """Return kernel and bias of the convolution at the start of a layer."""
     assert isinstance(layer, nn.Sequential)
     conv = layer[0]
     assert isinstance(conv, nn.Conv2d)
@@ -123,8 +128,8 @@ def _parameters(layer: nn.Module) -> tuple[Tensor, Tensor]:
     return conv.weight, conv.bias
 
 
-def _stacked(kernels: list[Tensor]) -> nn.Parameter:
-    """Kernels of one input (C, in, 3, 3) as one; its channels padded."""
+def _stack_kernels(kernels: list[Tensor]) -> nn.Parameter:
+    """Make one kernel of several (C, in, 3, 3) that read the same input, with padded channels."""
     stacked = torch.cat(kernels)
     num_outputs, num_inputs = stacked.shape[:2]
     padding = (0, 0, 0, 0, 0, -num_inputs % CHANNEL_MULTIPLE, 0, -num_outputs % CHANNEL_MULTIPLE)

@@ -1,14 +1,13 @@
 """The costs of PWC-Net's matching in one Triton kernel: warp, cost volume and activation (arXiv:1709.02371, section 3).
 
-What it computes is `plain_matching_costs` in `matching.py`, but the warped image and the costs before their
-activation never go through memory. Importing this needs Triton, which comes with PyTorch for CUDA and not for the CPU.
+It computes `plain_matching_costs` of `matching.py`, but the warped image and the costs before their activation stay
+out of memory. Importing this needs Triton, which comes with PyTorch for CUDA and not for the CPU.
 
 A program takes a tile of the first image's pixels and goes through the rows of the second image that they reach. It
-warps the part of a row that is reached and multiplies it with the whole tile in one matrix product, of which the
-costs are a few diagonals. That the tile has several rows lets a warped row serve more than one of them.
+warps the reached part of a row and multiplies it with the whole tile in one matrix product; the costs are a few of
+its diagonals. A tile has several rows so that a warped row serves more than one of them.
 """
 
-import threading
 from typing import Any
 
 import torch
@@ -20,15 +19,13 @@ from models.pwc.cost_volume import MAX_DISPLACEMENT, NEGATIVE_SLOPE
 
 TILE_ROWS = 4
 TILE_COLUMNS = 8
-REACHED_COLUMNS = 16  # TILE_COLUMNS and what displacements reach beyond both ends
+REACHED_COLUMNS = 16  # TILE_COLUMNS + 2 * MAX_DISPLACEMENT
 BYTES_AT_ONCE = 64  # of a pixel's channels
 OPTIONS = {"num_warps": 2, "num_stages": 1, "enable_fp_fusion": True}
 
-_launching = threading.Lock()  # Triton sets up a kernel at its first launch, and other threads see it half done
-
 
 def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
-    """`matching.matching_costs`, by the kernel."""
+    """Compute `matching.matching_costs` by the kernel."""
     batch, channels, height, width = first.shape
     assert (second.shape, second.dtype) == (first.shape, first.dtype)
     assert flow is None or flow.shape == (batch, 2, height, width)
@@ -37,24 +34,14 @@ def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tens
     image_strides = [image.stride(dim) for image in (first, second) for dim in (0, 2, 3)]
     alignment = next(n for n in (16, 8, 4, 2, 1) if not any(stride % n for stride in image_strides))
     grid = (triton.cdiv(width, TILE_COLUMNS), triton.cdiv(height, TILE_ROWS), batch)
-    with _launching, torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
-        matching_costs_kernel[grid](
-            first,
-            second,
-            flow,
-            out,
-            height,
-            width,
-            *image_strides,
-            *((0, 0, 0, 0) if flow is None else flow.stride()),
-            *out.stride(),
-            **constants(channels, first.element_size(), alignment),
-            **OPTIONS,
-        )
+    strides = (*image_strides, *((0, 0, 0, 0) if flow is None else flow.stride()), *out.stride())
+    arguments = constants(channels, first.element_size(), alignment) | OPTIONS
+    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+        matching_costs_kernel[grid](first, second, flow, out, height, width, *strides, **arguments)
 
 
 def constants(channels: int, element_size: int, alignment: int) -> dict[str, Any]:
-    """What the kernel is compiled for besides dtypes; `alignment` is a power of two that divides all image strides."""
+    """Return the kernel's compile-time arguments; `alignment` is a power of two that divides all image strides."""
     return {
         "channels": channels,
         "channels_at_once": BYTES_AT_ONCE // element_size,
@@ -71,7 +58,7 @@ def _with_channels_last(image: Tensor) -> Tensor:
     return image if image.stride(1) == 1 else image.contiguous(memory_format=torch.channels_last)
 
 
-# No size and no stride (arguments 4 to 19) is worth a kernel of its own: `alignment` has what matters of them.
+# No kernel is compiled for a single size or stride (arguments 4 to 19): `alignment` has what matters of them.
 @triton.jit(do_not_specialize=list(range(4, 20)))  # type: ignore[untyped-decorator]
 def matching_costs_kernel(  # type: ignore[no-untyped-def]
     first,
@@ -133,7 +120,7 @@ def matching_costs_kernel(  # type: ignore[no-untyped-def]
             vector = flow + (batch * flow_b + reached_y.to(tl.int64) * flow_y + reached_x * flow_x)
             source_x = tl.load(vector, mask=is_reached, other=0.0).to(tl.float32) + reached_x.to(tl.float32)
             source_y = tl.load(vector + flow_c, mask=is_reached, other=0.0).to(tl.float32) + reached_y.to(tl.float32)
-            # What is far outside, infinite or not a number fails a comparison here, and becomes no integer below.
+            # Sources far outside, infinite or NaN fail a comparison here and are never converted to integers.
             is_reached &= (source_x > -1.0) & (source_x < width) & (source_y > -1.0) & (source_y < height)
             source_x = tl.where(is_reached, source_x, 0.0)
             source_y = tl.where(is_reached, source_y, 0.0)
@@ -168,5 +155,5 @@ def matching_costs_kernel(  # type: ignore[no-untyped-def]
         costs = products * (1.0 / channels)
         costs = tl.where(costs > 0.0, costs, costs * negative_slope)
         is_cost = is_pixel[:, None] & is_dx & (dy >= 0) & (dy < displacements)
-        place = out_pixel[:, None] + (dy * displacements + dx) * out_c
-        tl.store(out + place, costs.to(out.dtype.element_ty), mask=is_cost)
+        offset = out_pixel[:, None] + (dy * displacements + dx) * out_c
+        tl.store(out + offset, costs.to(out.dtype.element_ty), mask=is_cost)

@@ -20,14 +20,14 @@ def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tens
 
     `first` and `second` are (B, C, H, W) of one dtype, best in channels-last memory; `flow` is (B, 2, H, W) in
     pixels, or None for no warp; `out` is (B, 81 or more, H, W) of any dtype. The warped image has the images' dtype;
-    coordinates, weights and sums are float32. What a flow that is not finite points at costs 0 or is not a number.
+    coordinates, weights and sums are float32. Costs are 0 or NaN where the flow is not finite.
     """
     kernel = _kernel(first.device, first.dtype) if first.is_cuda else None
     (kernel or plain_matching_costs)(first, second, flow, out)
 
 
 def plain_matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
-    """`matching_costs` where there is no kernel for it."""
+    """Compute `matching_costs` without a kernel."""
     if flow is not None:
         second = warp(second.float(), flow.float()).to(second.dtype)
     costs = cost_volume(first.float(), second.float())
@@ -36,30 +36,29 @@ def plain_matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out
 
 @functools.cache
 def _kernel(device: torch.device, dtype: torch.dtype) -> MatchingCosts | None:
-    """The Triton kernel, if it runs on `device` and computes there what the plain version does."""
+    """Return the Triton kernel if it runs on `device` and agrees with the plain version there, or else None."""
     try:
         from models.pwc.kernels import matching_costs as kernel
 
         for channels, with_flow in ((32, True), (196, False)):  # as at PWC-Net's finest and coarsest level
-            _compare_with_plain(kernel, device, dtype, channels, with_flow)
-    except Exception as error:  # compilers and drivers fail in many ways, and there is another way to the same result
-        log.warning("%s, %s: PWC-Net does without its Triton kernel, which is slower: %r", device, dtype, error)
+            error = _difference_from_plain(kernel, device, dtype, channels, with_flow)
+            if not error < (1e-4 if dtype == torch.float32 else 1e-2):
+                raise RuntimeError(f"the kernel is wrong by {error:.3g}")
+    except Exception as error:  # compilers and drivers fail in many ways, and the plain version gives the same result
+        log.warning("%s, %s: PWC-Net runs without its Triton kernel, which is slower: %r", device, dtype, error)
         return None
     return kernel
 
 
-def _compare_with_plain(
+def _difference_from_plain(
     kernel: MatchingCosts, device: torch.device, dtype: torch.dtype, channels: int, with_flow: bool
-) -> None:
-    """Raise RuntimeError where `kernel` on `device` differs from the plain version on the CPU."""
+) -> float:
+    """Return the largest difference between `kernel` on `device` and the plain version on the CPU."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 2, 6, 11, channels, generator=generator).to(dtype).permute(0, 1, 4, 2, 3)
-    first, second = images
+    first, second = torch.randn(2, 2, 6, 11, channels, generator=generator).to(dtype).permute(0, 1, 4, 2, 3)
     flow = 3 * torch.randn(2, 2, 6, 11, generator=generator) if with_flow else None
     expected = torch.zeros(2, NUM_DISPLACEMENTS, 6, 11, dtype=dtype)
     plain_matching_costs(first, second, flow, expected)
     out = torch.zeros_like(expected, device=device)
     kernel(first.to(device), second.to(device), None if flow is None else flow.to(device), out)
-    error = (out.cpu().float() - expected.float()).abs().max().item()
-    if not error < (1e-4 if dtype == torch.float32 else 1e-2):
-        raise RuntimeError(f"the kernel is wrong by {error:.3g}")
+    return (out.cpu().float() - expected.float()).abs().max().item()

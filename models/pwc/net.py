@@ -1,6 +1,6 @@
 """PWC-Net: CNNs for Optical Flow Using Pyramid, Warping, and Cost Volume (arXiv:1709.02371).
 
-Written from the paper for the weights published by its authors (see `published.py`; CC BY-NC-SA 4.0, non-commercial).
+Written from the paper for the weights published by its authors (see `checkpoint.py`; CC BY-NC-SA 4.0, non-commercial).
 As in those weights' training, levels 6 to 2 are decoded with dense blocks, a dilated refiner ends level 2, costs
 are means over channels, and flow is in units of 20 pixels inside the network.
 
@@ -33,23 +33,18 @@ class PWCNet(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList()
         for channels_in, channels in zip((3, *PYRAMID_CHANNELS), PYRAMID_CHANNELS, strict=False):
-            self.levels.append(
-                nn.Sequential(
-                    _conv(channels_in, channels, stride=2),
-                    _conv(channels, channels),
-                    _conv(channels, channels),
-                )
-            )
+            convs = _conv(channels_in, channels, stride=2), _conv(channels, channels), _conv(channels, channels)
+            self.levels.append(nn.Sequential(*convs))
         self.decoders = nn.ModuleDict({str(level): Decoder(level) for level in range(COARSEST, FINEST - 1, -1)})
         self.refiner = _refiner(Decoder.channels(FINEST))
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Flow (B, 2, H, W) in pixels from `first` to `second`, RGB images (B, 3, H, W) in 0..255."""
+        """Return the flow (B, 2, H, W) in pixels from `first` to `second`, RGB images (B, 3, H, W) in 0..255."""
         height, width = first.shape[2:]
         return self.flow(self.pyramid(first), self.pyramid(second), height, width)
 
     def pyramid(self, frames: Tensor) -> Pyramid:
-        """The features of RGB images (B, 3, H, W) in 0..255, of any dtype."""
+        """Return the features of RGB images (B, 3, H, W) in 0..255, of any dtype."""
         height, width = frames.shape[2:]
         padded = [math.ceil(side / SIZE_MULTIPLE) * SIZE_MULTIPLE for side in (height, width)]
         bgr = frames.flip(1).float() / 255
@@ -63,7 +58,7 @@ class PWCNet(nn.Module):
         return pyramid
 
     def flow(self, first: Pyramid, second: Pyramid, height: int, width: int) -> Tensor:
-        """Flow (B, 2, height, width) in pixels between images of that size, from their pyramids."""
+        """Return the flow (B, 2, height, width) in pixels between images of that size, from their pyramids."""
         flow, dense = None, None
         for level, decode in self.decoders.items():
             flow, dense = decode(first[int(level)], second[int(level)], flow, dense)
@@ -94,7 +89,7 @@ class Decoder(nn.Module):
 
     @staticmethod
     def channels(level: int) -> int:
-        """How many dense features a level ends with."""
+        """Return the number of dense features at the end of a level."""
         inputs = NUM_DISPLACEMENTS if level == COARSEST else NUM_DISPLACEMENTS + PYRAMID_CHANNELS[level - 1] + 2 + 2
         return inputs + sum(DENSE_CHANNELS)
 
@@ -125,7 +120,7 @@ def _conv(channels_in: int, channels_out: int, stride: int = 1, dilation: int = 
 
 
 def _refiner(channels: int) -> nn.Sequential:
-    """The context network: dilated convolutions from dense features to a correction of the flow."""
+    """Build the context network: dilated convolutions from dense features to a correction of the flow."""
     layers: list[nn.Module] = []
     for channels_out, dilation in REFINER_LAYERS:
         layers.append(_conv(channels, channels_out, dilation=dilation))

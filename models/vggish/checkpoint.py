@@ -1,4 +1,4 @@
-"""VGGish's published weights: where they live and what their entries are called here.
+"""VGGish's published weights: their files, and the names of their entries here.
 
 AudioSet publishes the network as a TensorFlow checkpoint,
 https://storage.googleapis.com/audioset/vggish_model.ckpt, without a hash; `tensorflow_checkpoint.py` reads it.
@@ -27,35 +27,27 @@ PCA = WeightsFile(
     licence=_LICENCE,
 )
 
-# The layers of `VGGish` by their names in the PyTorch conversion and by their scopes in the TensorFlow checkpoint.
+# The layers of `VGGish`: their names in the PyTorch conversion, and their scopes in the TensorFlow checkpoint.
 _LAYERS = {
-    "features.0": "convs.0",
-    "features.3": "convs.1",
-    "features.6": "convs.2",
-    "features.8": "convs.3",
-    "features.11": "convs.4",
-    "features.13": "convs.5",
-    "embeddings.0": "denses.0",
-    "embeddings.2": "denses.1",
-    "embeddings.4": "denses.2",
-    "vggish/conv1": "convs.0",
-    "vggish/conv2": "convs.1",
-    "vggish/conv3/conv3_1": "convs.2",
-    "vggish/conv3/conv3_2": "convs.3",
-    "vggish/conv4/conv4_1": "convs.4",
-    "vggish/conv4/conv4_2": "convs.5",
-    "vggish/fc1/fc1_1": "denses.0",
-    "vggish/fc1/fc1_2": "denses.1",
-    "vggish/fc2": "denses.2",
+    "convs.0": ("features.0", "vggish/conv1"),
+    "convs.1": ("features.3", "vggish/conv2"),
+    "convs.2": ("features.6", "vggish/conv3/conv3_1"),
+    "convs.3": ("features.8", "vggish/conv3/conv3_2"),
+    "convs.4": ("features.11", "vggish/conv4/conv4_1"),
+    "convs.5": ("features.13", "vggish/conv4/conv4_2"),
+    "denses.0": ("embeddings.0", "vggish/fc1/fc1_1"),
+    "denses.1": ("embeddings.2", "vggish/fc1/fc1_2"),
+    "denses.2": ("embeddings.4", "vggish/fc2"),
 }
-_KINDS = {"weight": "weight", "weights": "weight", "bias": "bias", "biases": "bias"}
+_OUR_LAYERS = {published: ours for ours, names in _LAYERS.items() for published in names}
+_OUR_KINDS = {"weight": "weight", "weights": "weight", "bias": "bias", "biases": "bias"}
 
 
 def our_key(published: str) -> str:
-    """The name in `VGGish` of an entry of the published state dict or of a variable of the TensorFlow checkpoint.
+    """Return the name in `VGGish` of an entry of the PyTorch conversion or a variable of the TensorFlow checkpoint.
 
     features.13.weight -> convs.5.weight
     vggish/conv4/conv4_2/weights -> convs.5.weight
     """
     layer, kind = published.rsplit("/" if "/" in published else ".", 1)
-    return f"{_LAYERS[layer]}.{_KINDS[kind]}"
+    return f"{_OUR_LAYERS[layer]}.{_OUR_KINDS[kind]}"

@@ -1,4 +1,4 @@
-"""A waveform that comes in blocks of any length -> pieces of one length, so that no result depends on the blocks."""
+"""A waveform in blocks of any length -> chunks of one length, so that no result depends on the blocks."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def chunks(blocks: Iterable[Tensor], size: int, step: int) -> Iterator[Tensor]:
-    """Pieces of `size` samples, starting every `step` of them, at most `size`; then what is left, which is shorter."""
+    """Yield `size` samples from every `step`-th on (`step` is at most `size`); then the rest, which is shorter."""
     held: list[Tensor] = []
     num_held = 0
     for block in blocks:

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.vggish import Config, checkpoint, mel, tensorflow_checkpoint
 from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
-from models.vggish.resample import resampled
+from models.vggish.resample import resample
 from utils.devices import device_context, dtype_of, precision_on, set_tf32
 from utils.errors import MediaError
 from utils.media.audio import Audio, Samples
@@ -52,7 +52,7 @@ class Extractor:
     def _extract(self, path: str, options: DecodeOptions, patches_per_batch: int) -> Features:
         embeddings = []
         with device_context(str(self.device)), Audio(path, options) as audio:
-            waveform = resampled(self._mono(audio), audio.rate_hz)
+            waveform = resample(self._mono(audio), audio.rate_hz)
             for patches in mel.patches(waveform, patches_per_batch):
                 embeddings.append(self.network(patches.to(self.dtype)).float())
             seconds = audio.seconds

@@ -19,28 +19,28 @@ SHORTEST_SECONDS = (PATCH_SAMPLES + WINDOW - HOP) / RATE_HZ  # that hold a patch
 
 
 def patches(waveform: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
-    """Log-mel patches (N, 96, 64) of a 16 kHz waveform (samples,) in blocks, `batch_size` at a time.
+    """Yield log-mel patches (N, 96, 64) of a 16 kHz waveform (samples,) in blocks, `batch_size` at a time.
 
-    Frames that make no full patch at the end are dropped.
+    Frames at the end that make no full patch are dropped.
     """
     step = batch_size * PATCH_SAMPLES
     for chunk in chunks(waveform, step + WINDOW - HOP, step):
-        num_patches = num_frames(len(chunk)) // NUM_FRAMES
+        num_patches = max(0, (len(chunk) - WINDOW) // HOP + 1) // NUM_FRAMES
         if num_patches:
             yield log_mel(chunk)[: num_patches * NUM_FRAMES].view(num_patches, NUM_FRAMES, NUM_BANDS)
 
 
 def log_mel(waveform: Tensor) -> Tensor:
-    """ln(mel + 0.01) of the frames (T, 64) of a 16 kHz waveform (samples,) in [-1, 1], of 400 samples at least."""
+    """Return ln(mel + 0.01) of the frames (T, 64) of a 16 kHz waveform (samples,) in [-1, 1], at least 400 samples."""
     window = torch.hann_window(WINDOW, periodic=True, dtype=waveform.dtype, device=waveform.device)
     spectrum = torch.fft.rfft(waveform.unfold(0, WINDOW, HOP) * window, FFT_SIZE).abs()  # (T, 257)
     return torch.log(spectrum @ mel_weights().to(spectrum) + LOG_OFFSET)
 
 
 def mel_weights() -> Tensor:
-    """What each of the 257 frequencies counts in each of 64 bands, float64: triangles in mel, of peak 1."""
-    frequencies = mel_of(torch.linspace(0, RATE_HZ / 2, FFT_SIZE // 2 + 1, dtype=torch.float64))[:, None]
-    lowest, highest = mel_of(torch.tensor([LOWEST_HZ, HIGHEST_HZ], dtype=torch.float64)).tolist()
+    """Return the weight of each of the 257 frequencies in each of 64 bands, float64: triangles in mel, of peak 1."""
+    frequencies = hz_to_mel(torch.linspace(0, RATE_HZ / 2, FFT_SIZE // 2 + 1, dtype=torch.float64))[:, None]
+    lowest, highest = hz_to_mel(torch.tensor([LOWEST_HZ, HIGHEST_HZ], dtype=torch.float64)).tolist()
     edges = torch.linspace(lowest, highest, NUM_BANDS + 2, dtype=torch.float64)
     below, centre, above = edges[:-2], edges[1:-1], edges[2:]
     rising = (frequencies - below) / (centre - below)
@@ -50,11 +50,6 @@ def mel_weights() -> Tensor:
     return weights
 
 
-def mel_of(hz: Tensor) -> Tensor:
-    """HTK's mel scale."""
+def hz_to_mel(hz: Tensor) -> Tensor:
+    """Convert to HTK's mel scale."""
     return 1127 * torch.log(1 + hz / 700)
-
-
-def num_frames(num_samples: int) -> int:
-    """How many full frames so many samples hold."""
-    return max(0, (num_samples - WINDOW) // HOP + 1)

@@ -1,6 +1,6 @@
 """VGGish, of CNN Architectures for Large-Scale Audio Classification (arXiv:1609.09430).
 
-The weights are those that AudioSet published (Apache-2.0; see `published.py`). The feature is AudioSet's embedding,
+The weights are those that AudioSet published (Apache-2.0; see `checkpoint.py`). The feature is AudioSet's embedding,
 taken after the last layer's ReLU. The network that the paper trained goes on to a classifier, which is not published.
 """
 
@@ -32,7 +32,7 @@ class VGGish(nn.Module):
             channels = width
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Embeddings (N, 128), none below 0, of log-mel patches (N, 96, 64)."""
+        """Return embeddings (N, 128), none below 0, of log-mel patches (N, 96, 64)."""
         x = patches[:, None]  # (N, 1, 96, 64)
         for index, conv in enumerate(self.convs):
             x = F.relu(conv(x))

@@ -16,7 +16,7 @@ NUM_STEPS = 255
 
 
 class PCA(NamedTuple):
-    """The rotation: `eigen_vectors` (128, 128), a row each, and `means` (128,), float64."""
+    """The rotation: `eigen_vectors` (128, 128), one a row, and `means` (128,), float64."""
 
     eigen_vectors: Tensor
     means: Tensor
@@ -26,12 +26,12 @@ class PCA(NamedTuple):
 
 
 def load_pca(path: Path) -> PCA:
-    """The parameters in AudioSet's .npz file. Raises WeightsError."""
+    """Load AudioSet's .npz file. Raises WeightsError."""
     try:
         with np.load(path, allow_pickle=False) as file:
             pca = PCA(*(torch.from_numpy(file[f"pca_{name}"].astype(np.float64)) for name in PCA._fields))
     except (OSError, ValueError, LookupError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path}: not PCA parameters that can be read: {error}") from error
+        raise WeightsError(f"{path}: unreadable PCA parameters: {error}") from error
     shapes = tuple(pca.eigen_vectors.shape), tuple(pca.means.squeeze().shape)
     if shapes != ((NUM_FEATURES, NUM_FEATURES), (NUM_FEATURES,)):
         raise WeightsError(
@@ -41,7 +41,7 @@ def load_pca(path: Path) -> PCA:
 
 
 def postprocess(embeddings: Tensor, pca: PCA) -> Tensor:
-    """The embeddings (N, 128), rotated, clipped to [-2, 2] and spread over 0 to 255, rounded down to uint8."""
+    """Rotate embeddings (N, 128), clip them to [-2, 2] and scale that to 0 to 255, rounded down to uint8."""
     rotated = (embeddings.double() - pca.means) @ pca.eigen_vectors.T
     levels = (rotated.clamp(-BOUND, BOUND) + BOUND) * (NUM_STEPS / (2 * BOUND))
     return levels.to(torch.uint8)

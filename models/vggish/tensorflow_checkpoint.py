@@ -1,6 +1,6 @@
 """AudioSet's own checkpoint, which is TensorFlow's format V1: one file, a sorted table of named slices of tensors.
 
-TensorFlow's reader reads it, and is imported only then.
+It is read by TensorFlow, which is imported only then.
 """
 
 import os
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from utils.errors import WeightsError
 
-TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # what a table, in the format of LevelDB, ends with
+TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last bytes of a table in LevelDB's format
 
 
 def is_tensorflow(path: Path) -> bool:
-    """Whether a file is a TensorFlow V1 checkpoint, by what is in it."""
+    """Return True for a TensorFlow V1 checkpoint, by its content."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - len(TABLE_MAGIC)))
@@ -25,7 +25,7 @@ def is_tensorflow(path: Path) -> bool:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The variables by their names, with axes in PyTorch's order: (out, in) and (out, in, height, width)."""
+    """Read the variables by name, with axes in PyTorch's order: (out, in) and (out, in, height, width)."""
     try:
         import tensorflow as tf
     except ImportError as error:
@@ -37,10 +37,10 @@ def read(path: Path) -> dict[str, Tensor]:
         reader = tf.train.load_checkpoint(str(path))
         arrays = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path}: not a TensorFlow checkpoint that can be read: {error}") from error
+        raise WeightsError(f"{path}: unreadable TensorFlow checkpoint: {error}") from error
     return {name: _out_first(torch.from_numpy(array)) for name, array in arrays.items()}
 
 
 def _out_first(variable: Tensor) -> Tensor:
-    """TensorFlow's (in, out) and (height, width, in, out), turned."""
+    """Turn TensorFlow's (in, out) and (height, width, in, out) into PyTorch's order."""
     return variable.movedim((-1, -2), (0, 1)) if variable.dim() > 1 else variable

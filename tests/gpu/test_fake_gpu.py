@@ -1,6 +1,6 @@
-"""What runs on GPUs, run without one: on tensors that have a shape, a type and a device, and no numbers.
+"""The code for GPUs, run without one on tensors that have a shape, a type and a device, but no numbers.
 
-It tells tensors that were left behind on the CPU, and operations that mix devices or types.
+It finds tensors that were left on the CPU, and operations that mix devices or types.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,18 +12,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.i3d.flow import StackFlows
 from models.i3d.net import I3D, VARIANTS
-from models.pwc import fused_decoder as split
+from models.pwc import fused_decoder
 from models.pwc.cost_volume import NUM_DISPLACEMENTS
 from models.pwc.net import PWCNet
-from models.vggish import mel
-from models.vggish.net import VGGish
 from utils.media.raw_frame import LAYOUTS, RawFormat
-from utils.media.scaling import _scaler, scaled
+from utils.media.scaling import _scaler, scale
 from utils.stacks import stacks
 
-MEL_WEIGHTS = mel.mel_weights()
 GPU = torch.device("cuda:0")
-DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+DTYPES = [torch.float32, torch.float16]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +31,7 @@ def _fake() -> Iterator[None]:
 
 
 def on_gpu(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
-    """A network that was made there, because fake ones cannot be moved."""
+    """Make a network on the GPU, because fake ones cannot be moved."""
     torch.set_default_dtype(dtype)
     try:
         with GPU:
@@ -44,7 +41,7 @@ def on_gpu(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
 
 
 def zero_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
-    """In place of the matching, whose kernel and whose plain version know no fake tensors."""
+    """Replace the matching, whose kernel and plain version cannot take fake tensors."""
     assert first.dtype == second.dtype == out.dtype
     assert first.device == second.device == out.device
     assert flow is None or flow.device == out.device
@@ -53,13 +50,13 @@ def zero_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split, "matching_costs", zero_costs)
-    network = on_gpu(lambda: split.fuse_decoders(PWCNet()), dtype)
+    monkeypatch.setattr(fused_decoder, "matching_costs", zero_costs)
+    network = on_gpu(lambda: fused_decoder.fuse_decoders(PWCNet()), dtype)
     assert isinstance(network, PWCNet)
     frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(40))
     flows = StackFlows(network, pairs_per_batch=8)
     for stack in stacks(frames, 17, 16, cycle_tail=True):
-        seen = flows.of([stack])
+        seen = flows.compute([stack])
         assert (seen.shape, seen.dtype, seen.device) == ((1, 16, 2, 224, 224), torch.float32, GPU)
 
 
@@ -76,23 +73,11 @@ def test_features_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, va
     assert network.classify(features).device == GPU
 
 
-@pytest.mark.parametrize("size", [(341, 256), (340, 256), (320, 240)])
-@pytest.mark.parametrize("orientation", [(), ("hflip", "vflip")])
+@pytest.mark.parametrize(
+    ("orientation", "size"), [((), (341, 256)), (("hflip", "vflip"), (340, 256)), ((), (320, 240))]
+)
 @pytest.mark.parametrize("pixels", LAYOUTS)
-def test_pictures_are_scaled_on_the_gpu(pixels: str, orientation: tuple[str, ...], size: tuple[int, int]) -> None:
-    form = RawFormat(pixels, 320, 240, 2, False, orientation, *size)
-    frames = scaled(torch.empty(5, form.num_bytes, dtype=torch.uint8, device=GPU), form)
+def test_frames_are_scaled_on_the_gpu(pixels: str, orientation: tuple[str, ...], size: tuple[int, int]) -> None:
+    raw_format = RawFormat(pixels, 320, 240, 2, False, orientation, *size)
+    frames = scale(torch.empty(5, raw_format.num_bytes, dtype=torch.uint8, device=GPU), raw_format)
     assert (frames.shape, frames.dtype, frames.device) == ((5, 3, size[1], size[0]), torch.uint8, GPU)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_embeddings_are_computed_on_the_gpu(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mel, "mel_weights", lambda: MEL_WEIGHTS)  # are computed from numbers
-    network = on_gpu(VGGish, dtype)
-    sound = (torch.empty(16_000, device=GPU) for _ in range(10))
-    numbers = []
-    for batch in mel.patches(sound, batch_size=4):
-        embeddings = network(batch.to(dtype))
-        assert (embeddings.dtype, embeddings.device) == (dtype, GPU)
-        numbers.append(len(embeddings))
-    assert numbers == [4, 4, 2]

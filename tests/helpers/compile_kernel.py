@@ -1,4 +1,4 @@
-"""Compiles the Triton kernel for GPUs that need not be here, and prints how it loads from memory, a line per variant.
+"""Compiles the Triton kernel for GPUs that need not be here, and prints its load instructions, a line per variant.
 
     python -m tests.helpers.compile_kernel 80 90
 
@@ -15,10 +15,11 @@ from triton.compiler import ASTSource
 from models.pwc import kernels
 
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+VARIANTS = (("fp32", 32, True), ("fp16", 196, False))  # channels as at PWC-Net's outer levels
 
 
 def compile_kernel(architecture: int, dtype: str, channels: int, with_flow: bool) -> str:
-    """The kernel's PTX for images in dense channels-last memory."""
+    """Return the kernel's PTX for images in dense channels-last memory."""
     function = kernels.matching_costs_kernel
     constants = kernels.constants(channels, BYTES[dtype], alignment=16 if channels % 16 == 0 else 4)
     constants |= {} if with_flow else {"flow": None}
@@ -39,7 +40,6 @@ def compile_kernel(architecture: int, dtype: str, channels: int, with_flow: bool
 
 if __name__ == "__main__":
     for architecture in sys.argv[1:]:
-        for dtype in BYTES:
-            for channels, with_flow in ((32, True), (196, False)):
-                ptx = compile_kernel(int(architecture), dtype, channels, with_flow)
-                print(*sorted(set(re.findall(r"ld\.global[.\w]*", ptx))))
+        for dtype, channels, with_flow in VARIANTS:
+            ptx = compile_kernel(int(architecture), dtype, channels, with_flow)
+            print(*sorted(set(re.findall(r"ld\.global[.\w]*", ptx))))

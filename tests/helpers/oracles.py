@@ -1,4 +1,4 @@
-"""What tests compare with: the reference data beside the repository, and independent libraries."""
+"""References of the tests: data beside the repository, and independent libraries."""
 
 import importlib
 import importlib.util
@@ -21,7 +21,7 @@ NEWEST_PYTHON_OF_TENSORFLOW = (3, 13)
 
 
 def shared(*parts: str) -> Path:
-    """A file of the reference data, which lies beside the repository; without it, CI fails and others skip."""
+    """Return the path of reference data beside the repository; without it, CI fails and others skip."""
     path = REPOSITORY.parent.joinpath("shared", *parts)
     if not path.exists():
         (pytest.fail if IN_CI else pytest.skip)(f"no reference data: {path}")
@@ -29,7 +29,7 @@ def shared(*parts: str) -> Path:
 
 
 def oracle(name: str) -> Any:
-    """An independent library to compare with; where it should be installed and is not, CI fails and others skip."""
+    """Import an independent library; where it should be installed and is not, CI fails and others skip."""
     is_expected = name != "tensorflow" or sys.version_info[:2] <= NEWEST_PYTHON_OF_TENSORFLOW
     return importlib.import_module(name) if IN_CI and is_expected else pytest.importorskip(name)
 
@@ -41,7 +41,7 @@ def relative_difference(ours: Array | Tensor, expected: Array | Tensor) -> float
 
 
 def cosines(ours: Array, expected: Array) -> Array:
-    """Of each row (N, D) with its fellow: (N,)."""
+    """Return the cosine (N,) between each row (N, D) and that of the same index."""
     assert ours.shape == expected.shape
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(expected, axis=1)
     of_rows: Array = (ours * expected).sum(axis=1) / lengths

@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float64]
 
 
 def state_dict(name: str) -> dict[str, Tensor]:
-    """A stand-in for the published checkpoint `name` (pwc, i3d_rgb, i3d_flow), under its published keys."""
+    """Make a stand-in for the published checkpoint `name` (pwc, i3d_rgb, i3d_flow), under its published keys."""
     shapes = json.loads((DATA / "state_dict_shapes.json").read_text())[name]
     state = {key: torch.from_numpy(_entry(key, tuple(shape), SEEDS[name])) for key, shape in shapes.items()}
     if name != "pwc":
@@ -79,7 +79,7 @@ def _uniform(key: str, shape: tuple[int, ...], seed: int) -> Array:
 
 
 def _bump(shape: tuple[int, ...]) -> Array:
-    """A smooth window that sums to 1."""
+    """Make a smooth window that sums to 1."""
     window = np.ones(())
     for size in shape:
         axis = np.sin(np.pi * (np.arange(size) + 1) / (size + 1)) ** 2

@@ -25,7 +25,7 @@ def clip() -> str:
 
 @pytest.fixture(scope="session")
 def clip_samples(clip: str) -> npt.NDArray[np.int16]:
-    """The clip's sound (samples,), 44.1 kHz, decoded here: it is AAC, mono, and starts with the picture."""
+    """The clip's sound (samples,), 44.1 kHz, decoded here: it is AAC, mono, and starts with the first frame."""
     convert = av.AudioResampler("s16")
     with av.open(clip) as container:
         blocks = [block.to_ndarray()[0] for frame in container.decode(audio=0) for block in convert.resample(frame)]
@@ -43,7 +43,7 @@ def seeded_state() -> dict[str, Array]:
 
 @pytest.fixture(scope="session")
 def seeded_checkpoint(seeded_state: dict[str, Array], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PyTorch checkpoint of the stand-in weights, by a name that says nothing."""
+    """A PyTorch checkpoint of the stand-in weights, with a suffix of no known kind."""
     path = tmp_path_factory.mktemp("weights") / "seeded weights.ckpt"
     torch.save({key: torch.from_numpy(entry) for key, entry in seeded_state.items()}, path)
     return path

@@ -15,7 +15,7 @@ from models.i3d import checkpoint as i3d_published
 from models.i3d.net import I3D, VARIANTS, Pool, Unit, tf32
 from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc import checkpoint as pwc_published
-from models.pwc.fused_decoder import fuse_decoders, spread_kernel
+from models.pwc.fused_decoder import fuse_decoders, to_shuffled_convolution
 from models.pwc.net import PWCNet
 from tests.helpers import seeded
 from tests.helpers.oracles import oracle, relative_difference
@@ -42,8 +42,13 @@ def pwc(checkpoints: dict[str, str]) -> PWCNet:
 
 @pytest.fixture(scope="module")
 def flow(pwc: PWCNet, clip: Tensor) -> Tensor:
-    """(16, 2, 256, 341), in pixels."""
-    return torch.cat([pwc(clip[i : i + 4], clip[i + 1 : i + 5]) for i in range(0, 16, 4)])
+    """(16, 2, 256, 341), in pixels, by fused decoders."""
+    fused = fuse_decoders(copy.deepcopy(pwc)).to(memory_format=torch.channels_last)
+    pyramid = fused.pyramid(clip)
+    first, second = (
+        {level: features[part] for level, features in pyramid.items()} for part in (slice(16), slice(1, 17))
+    )
+    return fused.flow(first, second, 256, 341)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def i3d(checkpoints: dict[str, str]) -> Callable[[str, str], I3D]:
     def load(stream: str, variant: str) -> I3D:
         network = I3D({"rgb": 3, "flow": 2}[stream], VARIANTS[variant]).eval()
         load_weights(network, Path(checkpoints[f"i3d_{stream}_path"]), i3d_published.our_key)
-        return network.fold_batch_norm()
+        return network.fuse()
 
     return load
 
@@ -72,12 +77,6 @@ def test_flow_of_a_synthetic_clip_is_the_reference_to_a_thousandth_of_a_pixel(
     assert float((flow[:4, :, ::8, ::8] - expected).abs().max()) < 1e-3
     means = flow.abs().mean(dim=(2, 3))
     assert float((means - reference["flow_mean_abs"]).abs().max()) < 1e-3
-
-
-def test_flow_of_a_real_clip_is_the_reference_to_a_thousandth_of_a_pixel(pwc: PWCNet, shared: Path) -> None:
-    with np.load(shared / "reference" / "networks.npz") as values:
-        frames, expected = torch.from_numpy(values["frames"][:5]), torch.from_numpy(values["flow_fields"])
-    assert float((pwc(frames[:-1], frames[1:]) - expected).abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
@@ -102,35 +101,12 @@ def test_the_deepmind_variant_has_the_larger_epsilon(
     assert relative_difference(features, expected) < (1e-4 if stream == "rgb" else 1e-3)
 
 
-@pytest.mark.parametrize("stream", ["rgb", "flow"])
-def test_features_of_a_given_stack_of_a_real_clip_are_the_reference(
-    stream: str, i3d: Callable[..., I3D], pwc: PWCNet, shared: Path
-) -> None:
-    with np.load(shared / "reference" / "networks.npz") as values:
-        frames = torch.from_numpy(values["frames"])
-        expected = torch.from_numpy(values[f"{stream}_feature"])
-        expected_logits = torch.from_numpy(values[f"{stream}_logits"])
-    images = normalize_rgb(frames[:16]) if stream == "rgb" else quantize_flow(pwc(frames[:-1], frames[1:]))
-    network = i3d(stream, "ancestor")
-    features = network(center_crop(images, 224).transpose(0, 1)[None])
-    tolerance = 1e-4 if stream == "rgb" else 1e-3
-    assert relative_difference(features, expected) < tolerance
-    assert relative_difference(network.classify(features), expected_logits) < tolerance
-
-
-def test_folding_batch_norm_into_convolutions_changes_nothing_but_rounding(checkpoints: dict[str, str]) -> None:
-    network = I3D(3, VARIANTS["ancestor"]).eval()
-    load_weights(network, Path(checkpoints["i3d_rgb_path"]), i3d_published.our_key)
-    images = torch.rand(1, 3, 16, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    before = network(images)
-    assert relative_difference(network.fold_batch_norm()(images), before) < 1e-5
-
-
-def test_merging_the_convolutions_of_one_pixel_changes_nothing(i3d: Callable[[str, str], I3D]) -> None:
-    network = i3d("flow", "ancestor")
+def test_fusing_layers_changes_nothing_but_rounding(checkpoints: dict[str, str]) -> None:
+    network = I3D(2, VARIANTS["ancestor"]).eval()
+    load_weights(network, Path(checkpoints["i3d_flow_path"]), i3d_published.our_key)
     images = torch.rand(2, 2, 9, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
     before = network(images)
-    assert relative_difference(network.merge_points()(images), before) < 1e-6
+    assert relative_difference(network.fuse()(images), before) < 1e-5
 
 
 def test_weights_of_two_terms_are_the_weights(i3d: Callable[[str, str], I3D]) -> None:
@@ -153,43 +129,23 @@ def test_tf32_has_ten_bits_after_the_point_and_rounds_halves_to_even() -> None:
 
 
 @pytest.mark.parametrize("variant", ["ancestor", "deepmind"])
-def test_time_shrinks_as_tensorflow_or_the_conversion_pads(variant: str) -> None:
-    """Length after the stem: the conversion floors (T + 5 - 7) / 2 + 1, TensorFlow's SAME gives ceil(T / 2)."""
-    network = I3D(2, VARIANTS[variant]).eval()
-    for num_frames in (16, 17, 18):
-        stem = network.stem(torch.zeros(1, 2, num_frames, 32, 32))
-        expected = -(-num_frames // 2) if variant == "deepmind" else (num_frames + 5 - 7) // 2 + 1
-        assert stem.shape[2:] == (expected, 16, 16)
-
-
-@pytest.mark.parametrize("variant", ["ancestor", "deepmind"])
 def test_the_smallest_stack_has_features(variant: str) -> None:
     network = I3D(2, VARIANTS[variant]).eval()
     assert network(torch.rand(1, 2, 9, 224, 224)).shape == (1, 1024)
 
 
-def test_pyramids_computed_once_a_frame_give_the_flow_of_image_pairs(pwc: PWCNet, clip: Tensor) -> None:
-    frames = clip[:3, :, 30:130, 40:200]
-    pyramid = pwc.pyramid(frames)
-    first, second = ({level: features[part] for level, features in pyramid.items()} for part in (slice(2), slice(1, 3)))
-    torch.testing.assert_close(pwc.flow(first, second, 100, 160), pwc(frames[:-1], frames[1:]), atol=1e-4, rtol=0)
-
-
-def test_decoders_that_concatenate_nothing_give_the_flow_of_those_of_the_paper(
-    pwc: PWCNet, clip: Tensor, flow: Tensor
-) -> None:
-    split = fuse_decoders(copy.deepcopy(pwc)).to(memory_format=torch.channels_last)
-    torch.testing.assert_close(split(clip[:2], clip[1:3]), flow[:2], atol=2e-4, rtol=0)
+def test_fused_decoders_give_the_flow_of_those_of_the_paper(pwc: PWCNet, clip: Tensor, flow: Tensor) -> None:
+    torch.testing.assert_close(flow[:2], pwc(clip[:2], clip[1:3]), atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5)])
-def test_a_transposed_convolution_is_a_convolution_whose_pixels_are_spread(height: int, width: int) -> None:
+def test_a_transposed_convolution_is_a_convolution_whose_pixels_are_shuffled(height: int, width: int) -> None:
     torch.manual_seed(0)
     transposed = torch.nn.ConvTranspose2d(7, 2, kernel_size=4, stride=2, padding=1)
     images = torch.randn(2, 7, height, width)
-    kernel, bias = spread_kernel(transposed)
-    spread = F.pixel_shuffle(F.conv2d(images, kernel, bias, padding=1), 2)
-    torch.testing.assert_close(spread, transposed(images), atol=1e-5, rtol=1e-5)
+    kernel, bias = to_shuffled_convolution(transposed)
+    shuffled = F.pixel_shuffle(F.conv2d(images, kernel, bias, padding=1), 2)
+    torch.testing.assert_close(shuffled, transposed(images), atol=1e-5, rtol=1e-5)
 
 
 ODD_AND_EVEN_LENGTHS = [9, 16, 17, 18, 19]

@@ -1,4 +1,4 @@
-"""The frames of a video from their planes, scaled on the device, while it computes and the video is decoded further."""
+"""The frames of a video, scaled on the device from their planes while it computes and more are decoded."""
 
 import shutil
 from collections import deque
@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 from utils.media.raw_frame import Bytes, RawFrame
-from utils.media.scaling import scaled
+from utils.media.scaling import scale
 from utils.media.video import Video, write_png
 from utils.outputs.atomic import saving
 
 CHUNK_FRAMES = 32  # that are copied to the device together,
-CHUNK_BYTES = 2**24  # or as many as this holds
+CHUNK_BYTES = 2**24  # or as many as fit in this
 CHUNKS_AHEAD = 3  # that are being copied and scaled while the next one is decoded
 
 
 def frames_on_device(video: Video, device: torch.device, folder: Path | None = None) -> Iterator[Tensor]:
-    """Return the scaled frames of a video, RGB, uint8 (3, H, W), on the device.
+    """Yield the scaled frames of a video, RGB, uint8 (3, H, W), on the device.
 
     With a `folder` they are written there, too, as 000001.png and on. FFmpeg scales them for that, and on a CPU.
     """
     if device.type == "cuda" and folder is None:
-        yield from scaled_frames(video, device)
+        yield from scale_on_device(video, device)
         return
     if folder is not None:
         with saving(folder):
@@ -39,36 +39,36 @@ def frames_on_device(video: Video, device: torch.device, folder: Path | None = N
         yield torch.from_numpy(frame).to(device).permute(2, 0, 1)
 
 
-def scaled_frames(video: Video, device: torch.device) -> Iterator[Tensor]:
-    """The frames of a video, RGB, uint8 (3, H, W), on the device, for work in its current stream.
+def scale_on_device(video: Video, device: torch.device) -> Iterator[Tensor]:
+    """Yield the frames of a video, RGB, uint8 (3, H, W), on the device, for work in its current stream.
 
-    The planes lie in page-locked memory until the device has copied them, of which it takes a few chunks. Copies and
-    scaling have a stream of their own, so that they pass by what the device computes.
+    The planes lie in page-locked memory until they are copied, in all a few chunks. A stream of its own copies and
+    scales them, so that this overlaps with the computations of the current stream.
     """
-    memory, lane = _Memory(device), _Lane(device)
+    memory, stream = _ChunkMemory(device), _CopyStream(device)
     chunk: list[RawFrame] = []
-    order: list[int] = []  # of the frames given: places in the chunk
+    order: list[int] = []  # for each frame to yield, its index in the chunk: frames may be repeated
     rows = memory.rows
-    for picture in video.raw_frames(memory.row):
+    for frame in video.raw_frames(memory.next_row):
         if memory.rows is not rows:
-            yield from lane.frames(rows, chunk, order)
+            yield from stream.scale_chunk(rows, chunk, order)
             chunk, order, rows = [], [], memory.rows
-        if not chunk or picture is not chunk[-1]:
-            chunk.append(picture)
+        if not chunk or frame is not chunk[-1]:
+            chunk.append(frame)
         order.append(len(chunk) - 1)
-    yield from lane.frames(rows, chunk, order)
+    yield from stream.scale_chunk(rows, chunk, order)
 
 
-class _Memory:
-    """Where pictures are decoded to: the rows of chunks."""
+class _ChunkMemory:
+    """The memory of a chunk, a row for each raw frame."""
 
     def __init__(self, device: torch.device) -> None:
         self._is_pinned = device.type == "cuda"
         self._num_used = 0
         self.rows = torch.empty(0, 0, dtype=torch.uint8)
 
-    def row(self, num_bytes: int) -> Bytes:
-        """The next row of the chunk; of a new one where this one is full, or its rows are of another length."""
+    def next_row(self, num_bytes: int) -> Bytes:
+        """Return the next free row; a new chunk begins where this one is full or its rows have another length."""
         if self._num_used == len(self.rows) or self.rows.shape[1] != num_bytes:
             num_rows = max(1, min(CHUNK_FRAMES, CHUNK_BYTES // num_bytes))
             self.rows = torch.empty(num_rows, num_bytes, dtype=torch.uint8, pin_memory=self._is_pinned)
@@ -78,36 +78,33 @@ class _Memory:
         return row
 
 
-class _Lane:
-    """Copies and scales chunks, in a stream of its own on a GPU."""
+class _CopyStream:
+    """Copies and scales chunks, on a GPU in a stream of its own."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._under_way: deque[torch.cuda.Event] = deque()
+        self._in_progress: deque[torch.cuda.Event] = deque()
 
-    def frames(self, rows: Tensor, chunk: list[RawFrame], order: list[int]) -> Iterator[Tensor]:
-        """The frames (3, H, W) of the pictures in a chunk, in an order. Waits where too many chunks are under way."""
+    def scale_chunk(self, rows: Tensor, chunk: list[RawFrame], order: list[int]) -> Iterator[Tensor]:
+        """Yield the scaled frames (3, H, W) of a chunk in `order`, once fewer than CHUNKS_AHEAD are in progress."""
         if not chunk:
             return
-        if len(self._under_way) == CHUNKS_AHEAD:
-            self._under_way.popleft().synchronize()
+        if len(self._in_progress) == CHUNKS_AHEAD:
+            self._in_progress.popleft().synchronize()
         with torch.cuda.stream(self._stream) if self._stream else nullcontext():
-            frames = self._scaled(rows[: len(chunk)].to(self._device, non_blocking=True), chunk)
+            data = rows[: len(chunk)].to(self._device, non_blocking=True)
+            parts, begin = [], 0
+            for raw_format, group in groupby(chunk, key=lambda frame: frame.format):
+                end = begin + len(list(group))
+                parts.append(scale(data[begin:end], raw_format))
+                begin = end
+            frames = parts[0] if len(parts) == 1 else torch.cat(parts)
         if self._stream:
             done = self._stream.record_event()
-            self._under_way.append(done)
+            self._in_progress.append(done)
             computing = torch.cuda.current_stream(self._device)
             computing.wait_event(done)
             frames.record_stream(computing)
-        for place in order:
-            yield frames[place]
-
-    def _scaled(self, data: Tensor, chunk: list[RawFrame]) -> Tensor:
-        """The pictures (B, bytes), scaled, of which neighbours may differ in format."""
-        parts, begin = [], 0
-        for form, pictures in groupby(chunk, key=lambda picture: picture.format):
-            end = begin + len(list(pictures))
-            parts.append(scaled(data[begin:end], form))
-            begin = end
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        for index in order:
+            yield frames[index]

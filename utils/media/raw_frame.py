@@ -1,4 +1,4 @@
-"""Decoded frames before they are scaled: their planes as bytes, tightly packed, and how to read them."""
+"""Raw frames: decoded and not yet scaled, their planes as tightly packed bytes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,20 +13,14 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a pixel format stores a picture: a plane of luma and, but of gray, chroma, in one plane or two."""
+    """The planes of a pixel format: luma and, except for gray, chroma, in one plane or two."""
 
-    bits: int
-    """Of a sample, which takes a byte, or two where it has more than eight bits, the lower one first."""
-
-    chroma_shifts: tuple[int, int] | None
-    """By which powers of two the chroma is narrower and lower than the luma."""
-
-    is_interleaved: bool = False
-    """Whether U and V take turns in one plane."""
+    bits: int  # of a sample; it takes a byte, or two, the lower one first, where it has more than eight bits
+    chroma_shifts: tuple[int, int] | None  # chroma is narrower and lower than luma by these powers of two
+    is_interleaved: bool = False  # U and V alternate in one plane
 
     @property
-    def num_bytes(self) -> int:
-        """Of a sample."""
+    def bytes_per_sample(self) -> int:
         return 1 if self.bits == 8 else 2
 
 
@@ -46,56 +40,45 @@ SCALED = "rgb24"
 
 @dataclass(frozen=True)
 class RawFormat:
-    """How the bytes of a picture are to be read, and what they are to become."""
+    """The meaning of a raw frame's bytes, and the size that it is to be scaled to."""
 
-    pixels: str
-    """FFmpeg's name: one of `LAYOUTS`, or `SCALED` where the picture is scaled and turned already."""
-
-    width: int
+    pixels: str  # FFmpeg's name: one of `LAYOUTS`, or `SCALED` where the frame is already scaled and turned
+    width: int  # as stored
     height: int
-    """As stored."""
-
-    matrix: int
-    """Of the colours, by its number in ITU-T H.273; 2 where the video does not tell."""
-
-    is_full_range: bool
-    """Whether black is 0 and white 255, not 16 and 235."""
-
-    orientation: tuple[str, ...]
-    """The filters of FFmpeg that turn the picture, one after the other, before it is scaled."""
-
-    scaled_width: int
+    matrix: int  # of the colours, by its number in ITU-T H.273; 2 where the video does not state it
+    is_full_range: bool  # black is 0 and white 255, not 16 and 235
+    orientation: tuple[str, ...]  # FFmpeg's filters that turn the frame, one after the other, before it is scaled
+    scaled_width: int  # as displayed
     scaled_height: int
-    """As displayed."""
 
     @cached_property
     def planes(self) -> list[tuple[int, int]]:
-        """Of each plane, how many rows it has and how many bytes each of them."""
+        """The number of rows of each plane, and of bytes in a row."""
         if self.pixels == SCALED:
             return [(self.height, 3 * self.width)]
         layout = LAYOUTS[self.pixels]
-        planes = [(self.height, self.width * layout.num_bytes)]
+        planes = [(self.height, self.width * layout.bytes_per_sample)]
         if layout.chroma_shifts is not None:
             width, height = self.chroma_size
-            parts = 1 if layout.is_interleaved else 2
-            planes += [(height, width * layout.num_bytes * 2 // parts)] * parts
+            num_planes = 1 if layout.is_interleaved else 2
+            planes += [(height, width * layout.bytes_per_sample * 2 // num_planes)] * num_planes
         return planes
 
     @property
     def chroma_size(self) -> tuple[int, int]:
-        """Width and height; of a format that has chroma."""
+        """Width and height of a format that has chroma."""
         shifts = LAYOUTS[self.pixels].chroma_shifts
         assert shifts is not None
         return -(-self.width >> shifts[0]), -(-self.height >> shifts[1])
 
     @property
     def is_transposed(self) -> bool:
-        """Whether what is stored as rows is displayed as columns."""
+        """True where stored rows are displayed as columns."""
         return any(step.startswith("transpose") for step in self.orientation)
 
     @property
     def displayed_size(self) -> tuple[int, int]:
-        """Width and height before it is scaled."""
+        """Width and height before scaling."""
         return (self.height, self.width) if self.is_transposed else (self.width, self.height)
 
     @cached_property
@@ -105,16 +88,16 @@ class RawFormat:
 
 @dataclass(frozen=True, eq=False)
 class RawFrame:
-    """A frame of a video: its planes one behind the other, row by row, without gaps."""
+    """A frame of a video: its planes one after the other, row by row, without gaps."""
 
     data: Bytes
     format: RawFormat
 
 
-def copy_planes(frame: av.VideoFrame, form: RawFormat, data: Bytes) -> None:
+def copy_planes(frame: av.VideoFrame, raw_format: RawFormat, data: Bytes) -> None:
     """Pack the planes of a decoded frame of that format into `data`."""
     begin = 0
-    for plane, shape in zip(frame.planes, form.planes, strict=True):
+    for plane, shape in zip(frame.planes, raw_format.planes, strict=True):
         line = plane.line_size  # negative where the last row is stored first
         first = max(0, -line * (shape[0] - 1))
         np.copyto(np.ndarray(shape, np.uint8, data, begin), np.ndarray(shape, np.uint8, plane, first, (line, 1)))

@@ -121,7 +121,7 @@ class Video(MediaReader):
         return self._given(self._scaled)
 
     def raw_frames(self, allocate: Callable[[int], Bytes] | None = None) -> Iterator[RawFrame]:
-        """Instead of the frames that iterating gives, what they are made of, for `models.i3d.scale.scaled`.
+        """Instead of the frames that iterating gives, what they are made of, for `scaling.scale`.
 
         One that is repeated is the same object again. `allocate` gives the memory of a picture for a number of bytes.
         Pictures of one video may be of several formats, but not of several scaled sizes. What is stored in a way that

@@ -1,4 +1,4 @@
-"""Which pyramids and flows are computed, with a network that only notes what it is asked for."""
+"""The pyramids and flows of stacks, with a network that only records its calls."""
 
 from collections import Counter
 from itertools import islice
@@ -12,7 +12,7 @@ from models.i3d.transforms import quantize_flow
 from utils.stacks import stacks
 
 
-class NotingNetwork:
+class RecordingNetwork:
     """Frames are filled with their number; the flow between two is (first, second) / 100."""
 
     def __init__(self) -> None:
@@ -34,16 +34,16 @@ class NotingNetwork:
 
 def run(
     num_frames: int, stack_size: int, step_size: int, pairs_per_batch: int, stacks_at_once: int = 1
-) -> NotingNetwork:
+) -> RecordingNetwork:
     """Compute the flows of all stacks and check each of them."""
-    network = NotingNetwork()
+    network = RecordingNetwork()
     flows = StackFlows(network, pairs_per_batch)  # type: ignore[arg-type]
     frames = (torch.full((3, 224, 224), float(i)) for i in range(num_frames))
     every = stacks(frames, stack_size + 1, step_size, cycle_tail=True)
     while group := list(islice(every, stacks_at_once)):
-        numbers = torch.tensor([[float(stack.place(i)) for i in range(stack_size + 1)] for stack in group])
+        numbers = torch.tensor([[float(stack.index_of(i)) for i in range(stack_size + 1)] for stack in group])
         expected = quantize_flow(torch.stack([numbers[:, :-1], numbers[:, 1:]], dim=2) / 100)
-        seen = flows.of(group)
+        seen = flows.compute(group)
         assert seen.shape == (len(group), stack_size, 2, 224, 224)
         assert torch.equal(seen[:, :, :, 5, 7], expected)
     return network

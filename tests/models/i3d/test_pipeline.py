@@ -12,6 +12,7 @@ import pytest
 from models.i3d import Config
 from models.i3d.extract import Extractor
 from tests.helpers.oracles import cosines
+from utils.media.options import DecodeOptions
 from utils.results import Features
 
 CLIP = Path("videos", "v_GGSY1Qvo990.mp4")
@@ -26,7 +27,7 @@ def extract(checkpoints: dict[str, str]) -> Extract:
         needed: dict[str, Any] = {
             option: place for option, place in checkpoints.items() if "flow" in streams or "rgb" in option
         }
-        return Extractor(Config(streams=streams, **needed, **settings), "cpu").extract(str(path))
+        return Extractor(Config(streams=streams, **needed, **settings), "cpu").extract(str(path), DecodeOptions())
 
     return run
 
@@ -37,7 +38,7 @@ def reference_of(shared: Path, name: str) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def first_seconds(path: Path, seconds: float, into: Path) -> Path:
-    """The packets of a video's pictures up to a time, as they are."""
+    """Copy the packets of the video stream up to a time."""
     with av.open(str(path)) as source, av.open(str(into), "w") as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
@@ -48,39 +49,22 @@ def first_seconds(path: Path, seconds: float, into: Path) -> Path:
     return into
 
 
-def test_features_of_a_whole_video_are_the_reference_tail_included(extract: Extract, shared: Path) -> None:
-    features = extract(shared / CLIP)
-    expected = reference_of(shared, "features_64_64.npz")
-    for stream in ("rgb", "flow"):
-        assert features.arrays[stream].shape == (6, 1024)
-        assert cosines(features.arrays[stream], expected[stream]).min() > LEAST_COSINE
+def test_rgb_features_of_the_first_stack_and_of_the_tail_are_the_reference(extract: Extract, shared: Path) -> None:
+    """The reference has rows from frames 0, 64, ..., 320; test_flow.py shows which flows a tail has."""
+    features = extract(shared / CLIP, ("rgb",), stack_size=64, step_size=320)
+    expected = reference_of(shared, "features_64_64.npz")["rgb"][[0, 5]]
+    assert features.arrays["rgb"].shape == (2, 1024)
+    assert cosines(features.arrays["rgb"], expected).min() > LEAST_COSINE
     assert features.seconds == pytest.approx(355 / 19.62)
-    assert features.spans[1] == pytest.approx((64 / 19.62, 128 / 19.62))
-    assert features.spans[5] == pytest.approx((320 / 19.62, 355 / 19.62))
+    np.testing.assert_allclose(features.spans, [(0, 64 / 19.62), (320 / 19.62, 355 / 19.62)])
 
 
-def test_rgb_features_at_another_rate_are_the_reference_and_one_more(extract: Extract, shared: Path) -> None:
-    features = extract(shared / CLIP, ("rgb",), stack_size=24, step_size=24, extraction_fps=25.0)
-    expected = reference_of(shared, "features_24_24_25fps.npz")["rgb"]
-    assert features.arrays["rgb"].shape == (19, 1024)
-    assert cosines(features.arrays["rgb"][:18], expected).min() > LEAST_COSINE
-    assert features.spans[18] == pytest.approx((432 / 25, 452 / 25))
-
-
-def test_flow_features_at_another_rate_are_the_reference(extract: Extract, shared: Path, tmp_path: Path) -> None:
-    path = first_seconds(shared / CLIP, 6.0, tmp_path / "first seconds.mp4")
+def test_features_of_both_streams_at_another_rate_are_the_reference(
+    extract: Extract, shared: Path, tmp_path: Path
+) -> None:
+    path = first_seconds(shared / CLIP, 1.3, tmp_path / "first seconds.mp4")
     features = extract(path, stack_size=24, step_size=24, extraction_fps=25.0, tail="drop")
     expected = reference_of(shared, "features_24_24_25fps.npz")
     for stream in ("rgb", "flow"):
-        num_rows = len(features.arrays[stream])
-        assert num_rows >= 5
-        assert cosines(features.arrays[stream], expected[stream][:num_rows]).min() > LEAST_COSINE
-
-
-def test_overlapping_stacks_have_the_features_of_stacks_alone(extract: Extract, shared: Path, tmp_path: Path) -> None:
-    path = first_seconds(shared / CLIP, 1.3, tmp_path / "clip.mp4")
-    overlapping = extract(path, stack_size=12, step_size=4, tail="drop").arrays
-    alone = extract(path, stack_size=12, step_size=12, tail="drop").arrays
-    for stream in ("rgb", "flow"):
-        assert len(overlapping[stream]) > len(alone[stream]) >= 2
-        assert cosines(overlapping[stream][::3][: len(alone[stream])], alone[stream]).min() > 0.999999
+        assert features.arrays[stream].shape == (1, 1024)
+        assert cosines(features.arrays[stream], expected[stream][:1]).min() > LEAST_COSINE

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.i3d import Config, weights_wanted
+from models.i3d import Config
 from models.i3d.extract import Extractor
 from tests.helpers.oracles import cosines
+from utils.media.options import DecodeOptions
 
-FILES = [file for file, _ in weights_wanted(Config()).values()]
+FILES = [file for file, _ in Config().weights_wanted().values()]
 
 pytestmark = [
     pytest.mark.pretrained,
@@ -27,9 +28,9 @@ pytestmark = [
 )
 def test_i3d_features_are_near_those_that_were_published(shared: Path, name: str, settings: dict[str, float]) -> None:
     """Near, not equal: the published ones saw frames scaled by other means."""
-    paths = {option: str(file.path) for option, (file, _) in weights_wanted(Config()).items()}
+    paths = {option: str(file.path) for option, (file, _) in Config().weights_wanted().items()}
     config = Config(tail="drop", **paths, **settings)  # type: ignore[arg-type]
-    features = Extractor(config, "cpu").extract(str(shared / "videos" / "v_GGSY1Qvo990.mp4"))
+    features = Extractor(config, "cpu").extract(str(shared / "videos" / "v_GGSY1Qvo990.mp4"), DecodeOptions())
     with np.load(shared / "reference" / "pretrained.npz") as published:
         for stream, rows in features.arrays.items():
             expected = published[f"{name}_{stream}"]

@@ -1,18 +1,8 @@
-"""What I3D sees, against arithmetic."""
+"""The input of I3D; test_networks.py shows the rest of it."""
 
 import torch
 
-from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
-
-
-def test_the_crop_is_central_with_the_smaller_margin_before() -> None:
-    images = torch.arange(256 * 341).reshape(1, 256, 341)
-    assert torch.equal(center_crop(images, 224), images[:, 16:240, 58:282])
-
-
-def test_grey_levels_become_minus_one_to_one() -> None:
-    levels = torch.tensor([0, 51, 255], dtype=torch.uint8)
-    torch.testing.assert_close(normalize_rgb(levels), torch.tensor([-1.0, -0.6, 1.0]))
+from models.i3d.transforms import quantize_flow
 
 
 def test_flow_is_clamped_and_rounded_to_eight_bits() -> None:

@@ -27,31 +27,13 @@ def test_each_cost_is_the_mean_product_with_a_displaced_neighbour(height: int, w
     torch.testing.assert_close(cost_volume(first, second), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_a_flow_of_zero_leaves_the_image_unchanged() -> None:
-    image = torch.randn(2, 3, 8, 9)
-    torch.testing.assert_close(warp(image, torch.zeros(2, 2, 8, 9)), image)
-
-
-def test_a_flow_of_whole_pixels_moves_the_image_and_leaves_zeros() -> None:
-    image = torch.randn(1, 3, 8, 9)
-    flow = torch.tensor([2.0, -1.0])[None, :, None, None].expand(1, 2, 8, 9)
-    expected = torch.zeros_like(image)
-    expected[:, :, 1:, :-2] = image[:, :, :-1, 2:]
-    torch.testing.assert_close(warp(image, flow), expected, atol=1e-5, rtol=0)
-
-
-def test_warping_interpolates_and_masks_like_a_loop_over_pixels() -> None:
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (6, 7)])
+def test_warping_interpolates_and_masks_like_a_loop_over_pixels(height: int, width: int) -> None:
     generator = torch.Generator().manual_seed(1)
-    image = torch.randn(1, 2, 6, 7, generator=generator)
-    flow = 3 * torch.randn(1, 2, 6, 7, generator=generator)
+    image = torch.randn(1, 2, height, width, generator=generator)
+    flow = 3 * torch.randn(1, 2, height, width, generator=generator)
     flow[0, :, 0, 0] = torch.tensor([-0.0005, 0.0])  # 0.05 % of the weight is outside: kept
-    flow[0, :, 0, 1] = torch.tensor([-1.002, 0.0])  # 0.2 %: masked
-    torch.testing.assert_close(warp(image, flow), _slow_warp(image, flow), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (2, 2)])
-def test_the_smallest_images_can_be_warped(height: int, width: int) -> None:
-    image, flow = torch.randn(1, 2, height, width), torch.full((1, 2, height, width), 0.25)
+    flow[0, :, 0, -1] = torch.tensor([1.002, 0.0])  # 0.2 %: masked
     torch.testing.assert_close(warp(image, flow), _slow_warp(image, flow), atol=1e-5, rtol=0)
 
 
@@ -74,44 +56,43 @@ def test_matching_costs_of_images_in_half_precision_are_computed_in_single() -> 
     torch.testing.assert_close(out, expected, atol=1e-6, rtol=0)
 
 
-def test_the_kernel_is_used_where_it_computes_what_the_plain_version_does(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def _fail(*_: object) -> None:
+    raise OSError("no C compiler")
+
+
+def _compute_times(scale: float) -> matching.MatchingCosts:
+    return lambda first, second, flow, out: plain_matching_costs(first * scale, second, flow, out)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (plain_matching_costs, None),
+        (_compute_times(1.01), "the kernel is wrong by"),
+        (_compute_times(math.nan), "the kernel is wrong by"),
+        (_fail, "no C compiler"),
+        (None, "triton"),
+    ],
+)
+def test_the_kernel_is_used_only_where_it_computes_what_the_plain_version_does(
+    kernel: matching.MatchingCosts | None,
+    message: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert _kernel_found(monkeypatch, SimpleNamespace(matching_costs=plain_matching_costs)) is plain_matching_costs
-    assert not caplog.records
-
-
-@pytest.mark.parametrize("scale", [1.01, math.nan])
-def test_a_kernel_that_computes_something_else_is_not_used(
-    scale: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def wrong(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
-        plain_matching_costs(first * scale, second, flow, out)
-
-    assert _kernel_found(monkeypatch, SimpleNamespace(matching_costs=wrong)) is None
-    assert "the kernel is wrong by" in caplog.text
-
-
-def test_a_kernel_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def fails(*_: object) -> None:
-        raise OSError("no C compiler")
-
-    assert _kernel_found(monkeypatch, SimpleNamespace(matching_costs=fails)) is None
-    assert "no C compiler" in caplog.text
-
-
-def test_without_triton_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.delitem(sys.modules, "models.pwc.kernels", raising=False)
-    monkeypatch.setitem(sys.modules, "triton", None)
-    assert matching._kernel.__wrapped__(torch.device("cpu"), torch.float32) is None
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "triton" in caplog.text
-
-
-def _kernel_found(monkeypatch: pytest.MonkeyPatch, kernels: SimpleNamespace) -> matching.MatchingCosts | None:
-    """The kernel that is chosen where `kernels` is in the place of the module of that name."""
-    monkeypatch.setitem(sys.modules, "models.pwc.kernels", kernels)
-    return matching._kernel.__wrapped__(torch.device("cpu"), torch.float32)
+    if kernel is None:
+        monkeypatch.setitem(sys.modules, "triton", None)
+    else:
+        monkeypatch.setitem(sys.modules, "models.pwc.kernels", SimpleNamespace(matching_costs=kernel))
+    found = matching._kernel.__wrapped__(torch.device("cpu"), torch.float32)
+    if message is None:
+        assert found is kernel
+        assert not caplog.records
+    else:
+        assert found is None
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert message in caplog.text
 
 
 def _slow_warp(image: Tensor, flow: Tensor) -> Tensor:

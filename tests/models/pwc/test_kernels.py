@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,10 +26,17 @@ UNTOUCHED = -7.0
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("batch", "channels", "height", "width"),
-    [(1, 32, 4, 8), (2, 32, 5, 9), (1, 64, 2, 25), (1, 196, 3, 6), (3, 5, 1, 1), (1, 7, 13, 2)],
+    ("batch", "channels", "height", "width", "flow_size"),
+    [
+        (1, 32, 4, 8, 0.3),
+        (2, 32, 5, 9, None),
+        (2, 32, 5, 9, 3.0),
+        (1, 64, 2, 25, None),
+        (1, 196, 3, 6, None),
+        (3, 5, 1, 1, 3.0),
+        (1, 7, 13, 2, 3.0),
+    ],
 )
-@pytest.mark.parametrize("flow_size", [None, 0.3, 3.0])
 def test_the_kernel_computes_what_the_plain_version_does(
     batch: int, channels: int, height: int, width: int, flow_size: float | None, dtype: torch.dtype
 ) -> None:
@@ -40,14 +46,6 @@ def test_the_kernel_computes_what_the_plain_version_does(
     else:
         inside = torch.tensor([float(width > 1), float(height > 1)])[:, None, None]  # else all would point outside
         _assert_like_plain(first, second, flow_size * inside * flow)
-
-
-def test_what_a_flow_moves_in_from_outside_is_zero() -> None:
-    first, second, flow = _random(1, 8, 3, 20)
-    flow[:] = torch.tensor([10.0, 0.0])[:, None, None]
-    costs = _kernel_costs(first, second, flow)
-    assert costs[..., 14:].count_nonzero() == 0  # these reach columns from 10, which are warped from 20
-    assert (costs[..., :14] != 0).any(dim=1).all()
 
 
 def test_a_pixel_is_masked_as_in_the_plain_version_however_far_it_points_beyond_an_edge() -> None:
@@ -62,15 +60,15 @@ def test_a_pixel_is_masked_as_in_the_plain_version_however_far_it_points_beyond_
     _assert_like_plain(first, second, flow)
 
 
-def test_what_a_flow_that_is_far_off_or_no_number_points_at_is_zero() -> None:
+def test_costs_are_zero_where_a_flow_is_huge_or_no_number() -> None:
     first, second, flow = _random(1, 8, 7, 9)
     values = [1e6, -1e6, 3e9, -3e9, 1e30, -1e30, 3.4e38, -3.4e38, math.inf, -math.inf, math.nan]
-    places = torch.randperm(7 * 9, generator=torch.Generator().manual_seed(3))[: 2 * len(values)].view(2, -1)
+    pixels = torch.randperm(7 * 9, generator=torch.Generator().manual_seed(3))[: 2 * len(values)].view(2, -1)
     for axis in range(2):
-        flow[0, axis].view(-1)[places[axis]] = 1e6
+        flow[0, axis].view(-1)[pixels[axis]] = 1e6
     expected = _costs(plain_matching_costs, first, second, flow)
     for axis in range(2):
-        flow[0, axis].view(-1)[places[axis]] = torch.tensor(values)
+        flow[0, axis].view(-1)[pixels[axis]] = torch.tensor(values)
     _assert_close(_kernel_costs(first, second, flow), expected)
 
 
@@ -94,28 +92,10 @@ def test_nothing_outside_of_views_is_read_or_written(flow_size: float | None) ->
     assert (buffer == UNTOUCHED).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_other_channels_of_a_wider_output_stay_as_they_are(dtype: torch.dtype) -> None:
-    first, second, flow = _random(1, 8, 5, 9, dtype)
-    out = torch.full((1, 120, 5, 9), UNTOUCHED, dtype=dtype, device=DEVICE)
-    kernel(first.to(DEVICE), second.to(DEVICE), flow.to(DEVICE), out)
-    assert (out[:, NUM_DISPLACEMENTS:] == UNTOUCHED).all()
-    _assert_close(out[:, :NUM_DISPLACEMENTS].cpu(), _costs(plain_matching_costs, first, second, flow))
-
-
 def test_images_that_are_not_channels_last_and_an_expanded_flow_are_taken() -> None:
     first, second, _ = _random(1, 8, 5, 9)
     flow = torch.tensor([1.25, -0.5])[:, None, None].expand(1, 2, 5, 9)
     _assert_like_plain(first.contiguous(), second.contiguous(), flow)
-
-
-def test_threads_do_not_disturb_each_other() -> None:
-    inputs = [_random(1, 8, 5, 9, seed=seed) for seed in range(4)]
-    expected = [_costs(plain_matching_costs, *images_and_flow) for images_and_flow in inputs]
-    with ThreadPoolExecutor(len(inputs)) as pool:
-        computed = list(pool.map(_kernel_costs, *zip(*inputs, strict=True)))
-    for costs, right in zip(computed, expected, strict=True):
-        _assert_close(costs, right)
 
 
 def test_the_kernel_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
@@ -126,7 +106,7 @@ def test_the_kernel_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no warnings either
     variants = done.stdout.splitlines()
-    assert len(variants) == 2 * 3 * 2
+    assert len(variants) == 2 * 2
     for variant in variants:  # a thread loads 8 or 16 bytes of channels at once
         assert "ld.global.v" in variant
         assert "ld.global.b16" not in variant

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.vggish import checkpoint as published
 from models.vggish import tensorflow_checkpoint
 from models.vggish.extract import load_network
-from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
 from tests.helpers.oracles import Array, oracle, relative_difference, shared
 from utils.errors import WeightsError
@@ -31,91 +29,36 @@ SCOPES = {  # of the TensorFlow network's variables, by the layers of the PyTorc
 }
 
 
-@pytest.fixture(scope="module")
-def tensorflow_embeddings(
-    seeded_state: dict[str, Array], reference: dict[str, Array], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Array]:
-    """A V1 checkpoint of the seeded weights, and what TensorFlow makes with them of the reference's patches."""
-    tf = oracle("tensorflow")
-    path = tmp_path_factory.mktemp("tensorflow") / "vggish.pth"
-    arrays = {}
+def save_v1(tf: Any, arrays: dict[str, Array], path: Path) -> None:
+    """Write a TensorFlow checkpoint of format V1."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        for name, array in arrays.items():
+            tf.compat.v1.get_variable(name, array.shape).load(array, session)
+        saver = tf.compat.v1.train.Saver(write_version=tf.compat.v1.train.SaverDef.V1)
+        saver.save(session, str(path), write_meta_graph=False, write_state=False)
+
+
+def test_tensorflows_own_checkpoint_gives_the_same_network(
+    seeded_state: dict[str, Array], seeded_checkpoint: Path, tmp_path: Path
+) -> None:
+    """TensorFlow has axes (height, width, in, out) and (in, out)."""
+    path, arrays = tmp_path / "vggish.pth", {}
     for layer, scope in SCOPES.items():
         weights = seeded_state[f"{layer}.weight"]
         arrays[f"{scope}/weights"] = weights.transpose(2, 3, 1, 0) if weights.ndim == 4 else weights.T
         arrays[f"{scope}/biases"] = seeded_state[f"{layer}.bias"]
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        patches = tf.compat.v1.placeholder(tf.float32, [None, 96, 64])
-        embeddings = tensorflow_network(tf, patches)
-        save_v1(tf, session, arrays, path)
-        return path, session.run(embeddings, {patches: reference["log_mel"]})
-
-
-def tensorflow_network(tf: Any, patches: Any) -> Any:
-    """AudioSet's network, rebuilt from its description."""
-
-    def convolved(net: Any, scope: str, width_in: int, width: int) -> Any:
-        weights = tf.compat.v1.get_variable(f"vggish/{scope}/weights", [3, 3, width_in, width])
-        biases = tf.compat.v1.get_variable(f"vggish/{scope}/biases", [width])
-        return tf.nn.relu(tf.nn.conv2d(net, weights, 1, "SAME") + biases)
-
-    def pooled(net: Any) -> Any:
-        return tf.nn.max_pool2d(net, 2, 2, "SAME")
-
-    def connected(net: Any, scope: str, width_in: int, width: int) -> Any:
-        weights = tf.compat.v1.get_variable(f"vggish/{scope}/weights", [width_in, width])
-        biases = tf.compat.v1.get_variable(f"vggish/{scope}/biases", [width])
-        return tf.nn.relu(tf.matmul(net, weights) + biases)
-
-    net = pooled(convolved(patches[..., None], "conv1", 1, 64))
-    net = pooled(convolved(net, "conv2", 64, 128))
-    net = convolved(net, "conv3/conv3_1", 128, 256)
-    net = pooled(convolved(net, "conv3/conv3_2", 256, 256))
-    net = convolved(net, "conv4/conv4_1", 256, 512)
-    net = pooled(convolved(net, "conv4/conv4_2", 512, 512))
-    net = tf.reshape(net, [-1, 6 * 4 * 512])
-    net = connected(net, "fc1/fc1_1", 12288, 4096)
-    net = connected(net, "fc1/fc1_2", 4096, 4096)
-    return connected(net, "fc2", 4096, 128)
-
-
-def save_v1(tf: Any, session: Any, arrays: dict[str, Array], path: Path) -> None:
-    """Give the graph's variables their values and write a checkpoint of format V1."""
-    for variable in tf.compat.v1.global_variables():
-        variable.load(arrays[variable.op.name], session)
-    saver = tf.compat.v1.train.Saver(write_version=tf.compat.v1.train.SaverDef.V1)
-    saver.save(session, str(path), write_meta_graph=False, write_state=False)
-
-
-def embeddings_of(path: Path, patches: Array) -> Array:
-    with torch.inference_mode():
-        embeddings: Array = load_network(str(path))(torch.from_numpy(patches)).numpy()
-    return embeddings
-
-
-def test_the_network_is_tensorflows_with_weights_read_from_its_v1_checkpoint(
-    tensorflow_embeddings: tuple[Path, Array], reference: dict[str, Array]
-) -> None:
-    path, expected = tensorflow_embeddings
+    save_v1(oracle("tensorflow"), arrays, path)
     assert path.stat().st_size > 72_141_184 * 4  # all in one file, as only V1 does
-    assert relative_difference(embeddings_of(path, reference["log_mel"]), expected) < 1e-5
+    ours, expected = (load_network(str(file)).state_dict() for file in (path, seeded_checkpoint))
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
 
 
 def test_the_network_is_the_references_with_weights_of_the_pytorch_conversion(
     seeded_checkpoint: Path, reference: dict[str, Array]
 ) -> None:
-    assert relative_difference(embeddings_of(seeded_checkpoint, reference["log_mel"]), reference["embedding"]) < 1e-5
-
-
-def test_the_layers_have_as_many_parameters_as_audioset_published() -> None:
-    with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in VGGish().parameters()) == 72_141_184
-
-
-def test_both_kinds_of_checkpoint_name_all_parameters() -> None:
-    with torch.device("meta"):
-        ours = set(VGGish().state_dict())
-    assert {published.our_key(f"{layer}.{kind}") for layer in SCOPES for kind in ("weight", "bias")} == ours
-    assert {published.our_key(f"{scope}/{kind}") for scope in SCOPES.values() for kind in ("weights", "biases")} == ours
+    embeddings = load_network(str(seeded_checkpoint))(torch.from_numpy(reference["log_mel"]))
+    assert relative_difference(embeddings, reference["embedding"]) < 1e-5
 
 
 def test_without_tensorflow_its_checkpoint_is_refused_with_the_way_to_install_it(
@@ -132,25 +75,15 @@ def test_a_broken_tensorflow_checkpoint_is_refused(tmp_path: Path) -> None:
     oracle("tensorflow")
     path = tmp_path / "model.ckpt"
     path.write_bytes(bytes(1000) + tensorflow_checkpoint.TABLE_MAGIC)
-    with pytest.raises(WeightsError, match=r"model\.ckpt: not a TensorFlow checkpoint that can be read"):
+    with pytest.raises(WeightsError, match=r"model\.ckpt: unreadable TensorFlow checkpoint"):
         load_network(str(path))
 
 
 def test_variables_of_another_network_are_refused(tmp_path: Path) -> None:
     tf = oracle("tensorflow")
     path = tmp_path / "model.ckpt"
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        tf.compat.v1.get_variable("resnet/conv1/weights", [3])
-        save_v1(tf, session, {"resnet/conv1/weights": np.ones(3, np.float32)}, path)
+    save_v1(tf, {"resnet/conv1/weights": np.ones(3, np.float32)}, path)
     with pytest.raises(WeightsError, match="unknown entry 'resnet/conv1/weights'"):
-        load_network(str(path))
-
-
-@pytest.mark.parametrize("content", [b"", b"some text", b"\x80\x02cos\nsystem\nq\x01."])
-def test_what_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "vggish_model.ckpt"
-    path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"vggish_model\.ckpt"):
         load_network(str(path))
 
 
@@ -187,5 +120,5 @@ def test_what_are_no_pca_parameters_is_refused(arrays: dict[str, Array], message
 def test_a_file_that_is_no_npz_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "pca.npz"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"pca\.npz: not PCA parameters"):
+    with pytest.raises(WeightsError, match=r"pca\.npz: unreadable PCA parameters"):
         load_pca(path)
