@@ -73,8 +73,8 @@ class Extractor:
         with (
             device_context(str(self.device)),
             Video(path, config.min_side_size, config.extraction_fps, options) as video,
+            frames_on_device(video, self.device, frames_folder) as frames,
         ):
-            frames = frames_on_device(video, self.device, frames_folder)
             all_stacks = stacks(frames, config.stack_size + 1, config.step_size, config.tail == "cycle")
             flows = None
             while group := list(islice(all_stacks, max(1, batch_size // config.stack_size))):

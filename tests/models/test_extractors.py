@@ -51,8 +51,10 @@ class Extractor:
 
     def extract(self, path, options, frames_folder=None):
         config, rows, spans = self.config, [], []
-        with Video(path, config.min_side_size, config.extraction_fps, options) as video:
-            frames = frames_on_device(video, self.device, frames_folder)
+        with (
+            Video(path, config.min_side_size, config.extraction_fps, options) as video,
+            frames_on_device(video, self.device, frames_folder) as frames,
+        ):
             for stack in stacks(frames, config.stack_size, config.step_size, config.tail == "cycle"):
                 colours = torch.stack(stack.items).float().mean(dim=(0, 2, 3))
                 rows.append(config.scale * colours)

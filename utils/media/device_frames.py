@@ -1,15 +1,18 @@
 """The frames of a video, scaled on the device from their planes while it computes and more are decoded."""
 
+import contextlib
 import shutil
 from collections import deque
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from utils.devices import device_context
+from utils.media.prefetch import prefetch
 from utils.media.raw_frame import Bytes, RawFrame
 from utils.media.scaling import scale
 from utils.media.video import Video, write_png
@@ -17,17 +20,24 @@ from utils.outputs.atomic import saving
 
 CHUNK_FRAMES = 32  # that are copied to the device together,
 CHUNK_BYTES = 2**24  # or as many as fit in this
-CHUNKS_AHEAD = 3  # that are being copied and scaled while the next one is decoded
+CHUNKS_AHEAD = 3  # that are decoded, and as many that are being copied and scaled
 
 
-def frames_on_device(video: Video, device: torch.device, folder: Path | None = None) -> Iterator[Tensor]:
-    """Yield the scaled frames of a video, RGB, uint8 (3, H, W), on the device.
+@contextlib.contextmanager
+def frames_on_device(
+    video: Video, device: torch.device, folder: Path | None = None
+) -> Iterator[Generator[Tensor, None, None]]:
+    """Give the scaled frames of a video, RGB, uint8 (3, H, W), on the device, while `with` lasts.
 
-    With a `folder` they are written there, too, as 000001.png and on. FFmpeg scales them for that, and on a CPU.
+    A GPU scales them itself, and a thread decodes ahead of it. FFmpeg scales them on a CPU, and where a `folder` is
+    given, to which they are then written as 000001.png and on.
     """
-    if device.type == "cuda" and folder is None:
-        yield from scale_on_device(video, device)
-        return
+    use_gpu = device.type == "cuda" and folder is None
+    with contextlib.closing(scale_on_device(video, device) if use_gpu else _scale(video, device, folder)) as frames:
+        yield frames
+
+
+def _scale(video: Video, device: torch.device, folder: Path | None) -> Generator[Tensor, None, None]:
     if folder is not None:
         with saving(folder):
             shutil.rmtree(folder, ignore_errors=True)  # of an earlier run, which may have had more frames
@@ -39,24 +49,39 @@ def frames_on_device(video: Video, device: torch.device, folder: Path | None = N
         yield torch.from_numpy(frame).to(device).permute(2, 0, 1)
 
 
-def scale_on_device(video: Video, device: torch.device) -> Iterator[Tensor]:
+def scale_on_device(video: Video, device: torch.device) -> Generator[Tensor, None, None]:
     """Yield the frames of a video, RGB, uint8 (3, H, W), on the device, for work in its current stream.
 
-    The planes lie in page-locked memory until they are copied, in all a few chunks. A stream of its own copies and
+    Their planes lie in page-locked memory until they are copied, in all a few chunks. A stream of its own copies and
     scales them, so that this overlaps with the computations of the current stream.
     """
-    memory, stream = _ChunkMemory(device), _CopyStream(device)
-    chunk: list[RawFrame] = []
-    order: list[int] = []  # for each frame to yield, its index in the chunk: frames may be repeated
-    rows = memory.rows
-    for frame in video.raw_frames(memory.next_row):
-        if memory.rows is not rows:
-            yield from stream.scale_chunk(rows, chunk, order)
-            chunk, order, rows = [], [], memory.rows
-        if not chunk or frame is not chunk[-1]:
-            chunk.append(frame)
-        order.append(len(chunk) - 1)
-    yield from stream.scale_chunk(rows, chunk, order)
+    stream = _CopyStream(device)
+    with contextlib.closing(prefetch(_decode_chunks(video, device), CHUNKS_AHEAD)) as chunks:
+        for chunk in chunks:
+            yield from stream.scale_chunk(chunk)
+
+
+class _Chunk(NamedTuple):
+    """Raw frames in the rows of one piece of memory, and for each frame to yield its index: they may be repeated."""
+
+    rows: Tensor
+    frames: list[RawFrame]
+    order: list[int]
+
+
+def _decode_chunks(video: Video, device: torch.device) -> Iterator[_Chunk]:
+    memory = _ChunkMemory(device)
+    chunk = _Chunk(memory.rows, [], [])
+    with device_context(str(device)):  # which the page-locked memory belongs to
+        for frame in video.raw_frames(memory.next_row):
+            if memory.rows is not chunk.rows:
+                if chunk.frames:
+                    yield chunk
+                chunk = _Chunk(memory.rows, [], [])
+            if not chunk.frames or frame is not chunk.frames[-1]:
+                chunk.frames.append(frame)
+            chunk.order.append(len(chunk.frames) - 1)
+    yield chunk
 
 
 class _ChunkMemory:
@@ -86,16 +111,14 @@ class _CopyStream:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._in_progress: deque[torch.cuda.Event] = deque()
 
-    def scale_chunk(self, rows: Tensor, chunk: list[RawFrame], order: list[int]) -> Iterator[Tensor]:
-        """Yield the scaled frames (3, H, W) of a chunk in `order`, once fewer than CHUNKS_AHEAD are in progress."""
-        if not chunk:
-            return
+    def scale_chunk(self, chunk: _Chunk) -> Iterator[Tensor]:
+        """Yield the scaled frames (3, H, W) of a chunk, once fewer than CHUNKS_AHEAD are in progress."""
         if len(self._in_progress) == CHUNKS_AHEAD:
             self._in_progress.popleft().synchronize()
-        with torch.cuda.stream(self._stream) if self._stream else nullcontext():
-            data = rows[: len(chunk)].to(self._device, non_blocking=True)
+        with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
+            data = chunk.rows[: len(chunk.frames)].to(self._device, non_blocking=True)
             parts, begin = [], 0
-            for raw_format, group in groupby(chunk, key=lambda frame: frame.format):
+            for raw_format, group in groupby(chunk.frames, key=lambda frame: frame.format):
                 end = begin + len(list(group))
                 parts.append(scale(data[begin:end], raw_format))
                 begin = end
@@ -106,5 +129,5 @@ class _CopyStream:
             computing = torch.cuda.current_stream(self._device)
             computing.wait_event(done)
             frames.record_stream(computing)
-        for index in order:
+        for index in chunk.order:
             yield frames[index]
