@@ -5,11 +5,14 @@ import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from utils.errors import WeightsError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 MAGIC = (b"PK\x03\x04", b"\x80")  # what checkpoints begin with, as zip files and as pickles of before PyTorch 1.6
 
@@ -69,3 +72,12 @@ def randomize_weights(network: nn.Module, seed: int) -> None:
                 parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
             elif name.endswith("bias"):
                 parameter.zero_()
+
+
+def load_or_randomize(network: Network, path: str | None, our_key: Callable[[str], str]) -> Network:
+    """Return `network` for inference, with the weights of a checkpoint, or with untrained ones. Raises WeightsError."""
+    if path is None:
+        randomize_weights(network, seed=0)
+    else:
+        load_weights(network, Path(path), our_key)
+    return network.eval()
