@@ -94,7 +94,7 @@ def test_postprocessing_is_audiosets(reference: dict[str, Array]) -> None:
     embeddings = reference["embedding"].astype(np.float64)
     rotated = np.dot(eigen_vectors, embeddings.T - means).T
     expected = ((np.clip(rotated, -2, 2) - -2) * (255 / (2 - -2))).astype(np.uint8)
-    ours = postprocess(torch.from_numpy(reference["embedding"]), load_pca(path)).numpy()
+    ours = postprocess(torch.from_numpy(reference["embedding"]), load_pca(path, torch.device("cpu"))).numpy()
     assert ours.dtype == np.uint8
     np.testing.assert_array_equal(ours, expected)
     assert len(np.unique(expected)) > 20  # not all of them are clipped
@@ -113,7 +113,7 @@ def test_what_are_no_pca_parameters_is_refused(arrays: dict[str, Array], message
     path = tmp_path / "pca.npz"
     np.savez(path, allow_pickle=True, **arrays)
     with pytest.raises(WeightsError, match=message):
-        load_pca(path)
+        load_pca(path, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("content", [b"", b"some text", b"PK\x03\x04 and no more"])
@@ -121,4 +121,4 @@ def test_a_file_that_is_no_npz_is_refused(content: bytes, tmp_path: Path) -> Non
     path = tmp_path / "pca.npz"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"pca\.npz: unreadable PCA parameters"):
-        load_pca(path)
+        load_pca(path, torch.device("cpu"))
