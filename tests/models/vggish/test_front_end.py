@@ -1,5 +1,6 @@
 """Waveform -> log-mel patches, against resampy, NumPy and the reference."""
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,23 +16,21 @@ from tests.helpers.sounds import chirp, noise
 
 pytest_plugins = ("tests.helpers.vggish_fixtures",)
 
-RATES = (8_000, 11_025, 12_345, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)
+RATES = (8_000, 11_025, 12_345, 16_000, 22_050, 44_100, 48_000, 192_000)
 KAISER_BEST = {"num_zeros": 64, "precision": 9, "rolloff": 0.9475937167399596}  # of resampy 0.2.2
 
 
 def resample_whole(waveform: Array, rate_hz: int, block: int = 10_000) -> Array:
     blocks = torch.split(torch.from_numpy(waveform).float(), block)
-    return torch.cat(list(resample(blocks, rate_hz))).numpy()
+    return torch.cat([torch.zeros(0), *resample(blocks, rate_hz)]).numpy()
 
 
 def resample_by_resampy(waveform: Array, rate_hz: int) -> Array:
     """Resample by the installed release with the filter of 0.2.2."""
 
-    def kaiser(size: int) -> Array:
-        return np.kaiser(size, 14.769656459379492)
-
-    resampy = oracle("resampy")
-    result: Array = resampy.resample(waveform, rate_hz, 16_000, filter="sinc_window", window=kaiser, **KAISER_BEST)
+    kaiser = functools.partial(np.kaiser, beta=14.769656459379492)
+    resample = oracle("resampy").resample
+    result: Array = resample(waveform, rate_hz, 16_000, filter="sinc_window", window=kaiser, **KAISER_BEST)
     return result
 
 
@@ -78,13 +77,9 @@ def test_the_result_does_not_depend_on_the_blocks() -> None:
 
 
 @pytest.mark.parametrize("rate_hz", [7_350, 16_000, 22_050, 44_100, 48_000])
-@pytest.mark.parametrize("num_samples", [1, 2, 441, 12_345])
+@pytest.mark.parametrize("num_samples", [0, 1, 441, 12_345])
 def test_resampled_sound_has_as_many_samples_as_the_rates_tell_rounded_down(rate_hz: int, num_samples: int) -> None:
     assert len(resample_whole(np.ones(num_samples), rate_hz)) == num_samples * 16_000 // rate_hz
-
-
-def test_a_sound_of_no_samples_has_none_at_16_khz() -> None:
-    assert list(resample([], 44_100)) == []
 
 
 def test_resampling_reads_no_more_than_a_chunk_ahead() -> None:

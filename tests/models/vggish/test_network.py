@@ -38,15 +38,14 @@ def save_v1(tf: Any, arrays: dict[str, Array], path: Path) -> None:
         saver.save(session, str(path), write_meta_graph=False, write_state=False)
 
 
-def test_tensorflows_own_checkpoint_gives_the_same_network(
-    seeded_state: dict[str, Array], seeded_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_tensorflows_own_checkpoint_gives_the_same_network(seeded_checkpoint: Path, tmp_path: Path) -> None:
     """TensorFlow has axes (height, width, in, out) and (in, out)."""
     path, arrays = tmp_path / "vggish.pth", {}
+    state = {name: entry.numpy() for name, entry in torch.load(seeded_checkpoint).items()}
     for layer, scope in SCOPES.items():
-        weights = seeded_state[f"{layer}.weight"]
+        weights = state[f"{layer}.weight"]
         arrays[f"{scope}/weights"] = weights.transpose(2, 3, 1, 0) if weights.ndim == 4 else weights.T
-        arrays[f"{scope}/biases"] = seeded_state[f"{layer}.bias"]
+        arrays[f"{scope}/biases"] = state[f"{layer}.bias"]
     save_v1(oracle("tensorflow"), arrays, path)
     assert path.stat().st_size > 72_141_184 * 4  # all in one file, as only V1 does
     ours, expected = (load_network(str(file)).state_dict() for file in (path, seeded_checkpoint))
