@@ -148,8 +148,10 @@ def _taps(source: int, target: int, bits: int) -> tuple[Indices, Weights]:
     centres = ((2 * outputs + 1) * step - 2**16) / 2**17
     begins = np.trunc(centres - (num_taps - 2) / 2).astype(np.int64)
     distances = np.abs(begins[:, None] + np.arange(num_taps) - centres[:, None])
-    weights = _bicubic(distances * target / source if is_shrinking else distances)
-    begins, weights = _trim(begins, weights)
+    c, d = SHARPNESS, distances * target / source if is_shrinking else distances
+    near = (12 - 6 * c) * d**3 + (6 * c - 18) * d**2 + 6  # six times the bicubic kernel
+    far = c * (-6 * d**3 + 30 * d**2 - 48 * d + 24)
+    begins, weights = _trim(begins, np.where(d < 1, near, np.where(d < 2, far, 0)))
 
     # A weight outside the image is added to that of the sample at its edge.
     num_taps = weights.shape[1]
@@ -158,14 +160,6 @@ def _taps(source: int, target: int, bits: int) -> tuple[Indices, Weights]:
     folded = np.zeros_like(weights)
     np.add.at(folded, (outputs[:, None], inside - begins[:, None]), weights)
     return begins[:, None] + np.arange(num_taps), _round_weights(folded, 2**bits)
-
-
-def _bicubic(distance: Weights) -> Weights:
-    """Return six times the bicubic kernel."""
-    c, d = SHARPNESS, distance
-    near = (12 - 6 * c) * d**3 + (6 * c - 18) * d**2 + 6
-    far = c * (-6 * d**3 + 30 * d**2 - 48 * d + 24)
-    return np.where(d < 1, near, np.where(d < 2, far, 0))
 
 
 def _trim(begins: Indices, weights: Weights) -> tuple[Indices, Weights]:
