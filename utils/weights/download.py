@@ -37,37 +37,34 @@ def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Pa
     file must exist and is taken as it is; the others are the published ones, at their default paths. Raises
     WeightsError, and UnreachableError where there is no network.
     """
+    missing: dict[str, WeightsFile] = {}
     for option, (weights, given) in wanted.items():
-        if given is not None and not os.path.isfile(given):
-            raise WeightsError(f"--{option}: no such file: {given} ({weights.title} weights)")
-    published = {option: weights for option, (weights, given) in wanted.items() if given is None}
-    for option, weights in published.items():
-        if weights.path.exists() and not _is_published(weights, weights.path):
+        if given is not None:
+            if not os.path.isfile(given):
+                raise WeightsError(f"--{option}: no such file: {given} ({weights.title} weights)")
+        elif not weights.path.exists():
+            missing[option] = weights
+        elif not _is_published(weights, weights.path):
             raise WeightsError(
                 f"{weights.path} is not the published {weights.title} checkpoint: its hash is wrong. Delete it to "
                 f"download it from {weights.urls[0]}, or name it with --{option} to use it as it is"
             )
     try:
-        for weights in published.values():
-            download(weights)
+        for weights in missing.values():
+            _download(weights)
     except WeightsError as error:
         ways_out = [
             f"\n  {weights.title}: fetch {weights.urls[0]}\n"
             f"    and put it at {weights.path}, or name a copy with --{option}"
-            for option, weights in published.items()
+            for option, weights in missing.items()
             if not weights.path.exists()
         ]
         raise type(error)("".join([str(error), *ways_out])) from error
     return {option: Path(given or weights.path) for option, (weights, given) in wanted.items()}
 
 
-def download(weights: WeightsFile) -> None:
-    """Put the published file at `weights.path`, whole, unless there is a file.
-
-    Safe when several programs do it at once: one downloads, the others wait for it. Raises WeightsError.
-    """
-    if weights.path.exists():
-        return
+def _download(weights: WeightsFile) -> None:
+    """Put the published file at `weights.path`, whole. If several programs ask at once, one downloads for all."""
     try:
         weights.path.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{weights.path}.lock", "w") as lock:
