@@ -93,8 +93,8 @@ def expand(paths: Iterable[str], suffixes: Set[str]) -> list[str]:
         found: list[str] = []
         if _GLOB.search(path) and not os.path.lexists(path):
             found = _match(path, suffixes)
-        elif not _is_media(path, suffixes) and os.path.isdir(path):  # a million media do not each ask the system
-            found = _walk(path, suffixes)
+        elif not _is_media(path, suffixes):  # a million media do not each ask the system
+            found = _find_media(path, suffixes)
         files += found or [path]
     return files
 
@@ -115,19 +115,15 @@ def _match(pattern: str, suffixes: Set[str]) -> list[str]:
         matches = glob.glob(pattern, recursive=True)
     except (OSError, ValueError):  # a name that no file can have
         return []
-    files: set[str] = set()
-    for path in matches:
-        if os.path.isdir(path):
-            files.update(_walk(path, suffixes))
-        elif _is_media(path, suffixes):
-            files.add(path)
-    return sorted(files)
+    return sorted({path for match in matches for path in _find_media(match, suffixes)})
 
 
-def _walk(folder: str, suffixes: Set[str]) -> list[str]:
-    """Return the media below a folder, and the folders there that cannot be read."""
+def _find_media(path: str, suffixes: Set[str]) -> list[str]:
+    """Return the media below a folder, and the folders there that cannot be read; or the path of a media file."""
+    if not os.path.isdir(path):
+        return [path] if _is_media(path, suffixes) else []
     found: list[str] = []
-    for parent, folders, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+    for parent, folders, names in os.walk(path, onerror=lambda error: found.append(error.filename)):
         folders[:] = [name for name in folders if not name.startswith(".")]
         media = [name for name in names if _is_media(name, suffixes) and not name.startswith(".")]
         found.extend(os.path.join(parent, name) for name in media)
