@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import MediaError
-from utils.media.container import BROADCAST, Container, DecodeErrors, cause
+from utils.media.container import BROADCAST, RESTART_SECONDS, Container, DecodeErrors, cause
 from utils.media.decoder import Decoder, MediaReader
-from utils.media.integrity.watches import RESTART_SECONDS
 from utils.media.options import DecodeOptions
 
 Samples = npt.NDArray[np.int16]
@@ -22,7 +21,6 @@ Samples = npt.NDArray[np.int16]
 JITTER_SECONDS = Fraction(1, 10)  # that a sound's times may be off before it is corrected, as in FFmpeg's aresample
 MAX_SLIP_SECONDS = 0.9 * float(JITTER_SECONDS)  # within which nothing is to be corrected, however it is rounded
 RATES_HZ = range(1000, 768_001)  # that a sound is believed to have
-GAPLESS = ("flac", "mp3", "wav", "w64", "aiff", "au", "caf", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape", "ogg")
 
 
 class Audio(MediaReader):
@@ -91,7 +89,9 @@ class Audio(MediaReader):
                 time = _seconds(frame.pts, frame.time_base)
             if time is not None:
                 if zero is not None and not self._container.can_last(zero - time, zero - time):
-                    self._decoder.lose("corrupt", f"its picture begins {float(zero - time):.0f} s after its sound")
+                    self._decoder.missing.refuse(
+                        "corrupt", f"its picture begins {float(zero - time):.0f} s after its sound"
+                    )
                     zero = None
                 zero = time if zero is None else zero
                 gap = round((time - zero) * self.rate_hz) - skew - self.num_samples
@@ -102,12 +102,10 @@ class Audio(MediaReader):
                     skew += gap
                     gap = 0
                 elif not self._container.can_last(ahead, time - zero):
-                    self._decoder.lose("corrupt", f"its time jumps by {float(ahead):.0f} s")
+                    self._decoder.missing.refuse("corrupt", f"its time jumps by {float(ahead):.0f} s")
                     skew += gap
                     gap = 0
                 begin = float(zero) + skew / self.rate_hz
-            if gap > 0 and self.num_samples and self._container.av.format.name in GAPLESS:
-                self._decoder.lose("corrupt", f"{gap / self.rate_hz:.2f} s of its sound are missing")
             for start in range(0, gap, self.rate_hz):
                 yield self._given(np.zeros((min(self.rate_hz, gap - start), samples.shape[1]), np.int16))
             yield self._given(samples[max(0, -gap) :])

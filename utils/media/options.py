@@ -15,6 +15,9 @@ class DecodeOptions:
     max_pixels: int = 2**26
     """Of a frame, as it is stored. What is larger is refused before memory is taken for it."""
 
+    max_loss: float = 0.02
+    """The share of a video's length that may be missing where it is damaged inside; where it is more, it fails."""
+
     allow_partial: bool = False
     """Whether a file that is damaged or cut off gives what can be had of it; otherwise it fails."""
 
@@ -27,3 +30,5 @@ class DecodeOptions:
     def __post_init__(self) -> None:
         if self.max_pixels < 1:
             raise ValueError(f"--max_pixels {self.max_pixels}: must be at least 1")
+        if not 0 <= self.max_loss <= 1:
+            raise ValueError(f"--max_loss {self.max_loss:g}: must be from 0 to 1")

@@ -19,10 +19,17 @@ from av.codec.hwaccel import HWAccel
 from av.sidedata.sidedata import SideDataContainer
 
 from utils.errors import MediaError
-from utils.media.container import BROADCAST, MIN_GAP_SECONDS, Container, DecodeErrors, cause
+from utils.media.container import (
+    BROADCAST,
+    FALLBACK_FPS,
+    MIN_GAP_SECONDS,
+    RESTART_SECONDS,
+    Container,
+    DecodeErrors,
+    cause,
+)
 from utils.media.decoder import Decoder, MediaReader
 from utils.media.frame_rate import to_constant_fps
-from utils.media.integrity.watches import RESTART_SECONDS
 from utils.media.options import DecodeOptions
 from utils.media.raw_frame import LAYOUTS, SCALED, Bytes, RawFormat, RawFrame, copy_planes
 
@@ -33,7 +40,6 @@ Frame = npt.NDArray[np.uint8]
 
 Item = TypeVar("Item")
 
-FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
 LARGE_PIXELS = 1280 * 720  # of a frame that a video engine decodes faster than a core of a CPU
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 MAX_FPS = 1000  # that a video is believed to have
@@ -179,7 +185,7 @@ class Video(MediaReader):
                     skew += last + step - time
                     time = last + step
                 elif not self._container.can_last(jump, (time - first) * time_base):
-                    self._decoder.lose("corrupt", f"its time jumps by {float(jump):.0f} s")
+                    self._decoder.missing.refuse("corrupt", f"its time jumps by {float(jump):.0f} s")
                     time = None
             if last is not None and (time is None or time <= last):
                 time = last + step
@@ -188,7 +194,7 @@ class Video(MediaReader):
             yield last * time_base, cast(av.VideoFrame, decoded)
         seconds = ((last or 0) - (first or 0)) * time_base
         if self.fps == self._own_fps and self.fps * seconds < MIN_FPS_RATIO * (num_decoded - 1):
-            self._decoder.lose("corrupt", f"its frames are not of {float(self.fps):g} a second, as it says")
+            self._decoder.missing.refuse("corrupt", f"its frames are not of {float(self.fps):g} a second, as it says")
 
     def _scaled(self, decoded: av.VideoFrame) -> Frame:
         """A decoded frame as displayed, scaled, RGB."""
