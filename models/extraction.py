@@ -77,7 +77,7 @@ class Work:
         from utils.workers.pool import Done
 
         frames_folder = Path(self.job.frames_path, f"{stem}_frames") if self.job.frames_path else None
-        decode_options = dataclasses.replace(self.job.decode_options, opened=opened)
+        decode_options = dataclasses.replace(self.job.decode_options, on_open=opened)
         features = self.extractor.extract(path, frames_folder, decode_options)
         if self.job.output is None:
             report = "\n".join(filter(None, [sinks.text_of(path, features), features.report]))

@@ -95,14 +95,6 @@ def test_a_file_that_was_cut_off_is_refused_but_for_what_is_left(tmp_path: Path,
     assert missing
 
 
-@pytest.mark.parametrize("name", ["aac", "ac3", "mp3", "flac"])
-def test_a_raw_sound_that_was_cut_amid_a_packet_is_refused(tmp_path: Path, name: str) -> None:
-    path = written(tmp_path, name)
-    begin, size = packets_of(path, "audio")[15]
-    os.truncate(path, begin + size // 2)
-    assert reason(path, num_samples) == "truncated"
-
-
 def missing_after(path: Path, whole: int, options: DecodeOptions) -> tuple[float, float]:
     """The seconds that are said to be missing, and those of the frames that do not come."""
     with Video(str(path), 32, options=options) as video:
@@ -149,26 +141,13 @@ def test_a_share_is_from_0_to_1(share: float) -> None:
 
 
 def test_damage_of_which_nothing_is_missing_is_told_and_no_reason_to_fail(tmp_path: Path) -> None:
-    path = written(tmp_path, "mkv", 100)
-    begin, _ = packets_of(path, "audio")[60]
-    overwrite(path, begin, begin + 1)  # its track is 0, which there is not
+    path = written(tmp_path, "flv", 100)
+    begin, _ = packets_of(path, "audio")[50]
+    overwrite(path, begin - 4, begin)  # the size of the packet before
     with Video(str(path), 32, options=DecodeOptions(max_loss=0)) as video:
         assert sum(1 for _ in video) == 100
     assert video.missing_seconds == 0.0
     assert video.missing.startswith("0.00 of 4.00 s are missing: ")
-
-
-@pytest.mark.parametrize("name", ["mkv", "webm vp8", "webm vp9", "flv h264", "ts", "ts mpeg2", "mkv flac", "wmv"])
-def test_a_gap_of_bytes_is_no_gap_of_sound_unnoticed(tmp_path: Path, name: str) -> None:
-    path = written(tmp_path, name, 100)
-    number, _ = num_samples(path)
-    packets = packets_of(path, "audio")
-    overwrite(path, packets[len(packets) // 2][0] - 40, packets[len(packets) // 2][0] + path.stat().st_size // 5)
-    assert reason(path, num_samples) == "corrupt"
-    with Audio(str(path), PARTIAL) as sound:
-        left = sum(len(block) for block in sound)
-    assert sound.missing_seconds > 0.2
-    assert left <= number + 960  # a packet of Opus; silence fills a gap
 
 
 @pytest.mark.parametrize("place", [0.01, 0.5, 0.7])
@@ -259,13 +238,6 @@ def test_slides_are_shown_as_long_as_they_are(tmp_path: Path, name: str) -> None
         assert sum(1 for _ in video) == pytest.approx(1200, abs=201)  # the last one as long as one before it
 
 
-def test_a_file_is_too_small_for_an_endless_slide(tmp_path: Path) -> None:
-    path = slides(tmp_path / "clip.mkv", [0, 0.04, 3500])
-    assert path.stat().st_size < 4 * 3500
-    with pytest.raises(MediaError, match="its time jumps by 3500 s"), Video(str(path), 32, 25) as video:
-        list(video)
-
-
 @pytest.mark.parametrize("seconds", [498.6, 100.0, 1.6])
 def test_a_jump_beyond_the_length_that_the_file_tells_is_refused(tmp_path: Path, seconds: float) -> None:
     path = slides(tmp_path / "clip.mkv", [i / 25 for i in range(40)] + [500.0])
@@ -342,20 +314,13 @@ def test_a_video_may_begin_amid_frames_that_build_on_others(tmp_path: Path, code
     assert not missing
 
 
-@pytest.mark.parametrize("place", [188 * 40, 188 * 40 + 77])
-def test_a_recording_of_a_broadcast_begins_anywhere(tmp_path: Path, place: int) -> None:
-    path = written(tmp_path, "ts", 100)
+@pytest.mark.parametrize(("name", "place"), [("ts", 188 * 40), ("ts", 188 * 40 + 77), ("mpg", 6144), ("mpg", 6221)])
+def test_a_recording_of_a_broadcast_begins_anywhere(tmp_path: Path, name: str, place: int) -> None:
+    path = written(tmp_path, name, 100)
     path.write_bytes(path.read_bytes()[place:])
     number, missing = num_decoded(path)
     assert 60 < number < 100
     assert not missing
-
-
-@pytest.mark.parametrize("place", [2048 * 3, 2048 * 3 + 77])
-def test_so_does_one_of_a_disc(tmp_path: Path, place: int) -> None:
-    path = written(tmp_path, "mpg", 100)
-    path.write_bytes(path.read_bytes()[place:])
-    assert num_decoded(path)[0] > 60
     assert not num_samples(path)[1]
 
 
@@ -436,19 +401,16 @@ mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{}</BaseURL><
 </Period></MPD>"""
 
 
-@pytest.mark.parametrize("text", [HLS, CONCAT, SUBTITLES, DASH, "Just some text about {}.\n" * 40, "v=0\nm=video {}\n"])
-@pytest.mark.parametrize("suffix", ["mp4", "ts", "m3u8"])
+@pytest.mark.parametrize(
+    "text", ["", "\0" * 5000, HLS, CONCAT, SUBTITLES, DASH, "A text, {}.\n" * 40, "v=0\nm=video {}\n"]
+)
+@pytest.mark.parametrize("suffix", ["mp4", "m3u8"])
 def test_lists_and_texts_are_no_media_whatever_they_are_called(tmp_path: Path, text: str, suffix: str) -> None:
     clip = written(tmp_path, "ts")
     path = tmp_path / f"list.{suffix}"
     path.write_text(text.replace("{}", clip.name))
     assert reason(path) == "unreadable"
     assert reason(path, num_samples) == "unreadable"
-
-
-@pytest.mark.parametrize("scheme", ["concat:{}", "file:{}", "subfile,,start,0,end,999,,:{}", "http://localhost/{}"])
-def test_protocols_are_names_of_files_that_are_not_there(tmp_path: Path, scheme: str) -> None:
-    assert reason(scheme.format(written(tmp_path, "mp4"))) == "not_found"
 
 
 @pytest.mark.parametrize("scheme", ["concat:", "data:", "pipe:0", "-"])
@@ -492,18 +454,6 @@ def huge_gif(path: Path) -> Path:
     return path
 
 
-def huge_webm(path: Path) -> Path:
-    """A small one that says that it is huge, in its tracks and its frames."""
-    data = bytearray(write_numbered_clip(path, 2, 512, 288, codec="libvpx").read_bytes())
-    for name, side in ((b"\xb0\x82", 512), (b"\xba\x82", 288)):
-        place = data.index(name + struct.pack(">H", side)) + 2
-        data[place : place + 2] = struct.pack(">H", SIDE)
-    key = data.index(b"\x9d\x01\x2a") + 3
-    data[key : key + 4] = struct.pack("<HH", SIDE, SIDE)
-    path.write_bytes(data)
-    return path
-
-
 OPEN = """
 import resource, sys
 from utils.errors import MediaError
@@ -519,7 +469,7 @@ except MediaError as error:
 
 @pytest.mark.parametrize(
     ("name", "write"),
-    [("a.mp4", huge_png), ("a.avi", huge_png), ("a.gif", huge_gif), ("a.webm", huge_webm)],
+    [("a.mp4", huge_png), ("a.gif", huge_gif)],
 )
 def test_huge_frames_are_refused_before_memory_is_taken_for_them(
     tmp_path: Path, name: str, write: Callable[[Path], Path]

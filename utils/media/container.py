@@ -37,8 +37,10 @@ BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, a
 class Container:
     """A media file that is open, until `close`. Raises MediaError for what is none, or not allowed.
 
-    With `hwaccel` its pictures are decoded there; raises DecodeErrors where there is no such thing.
+    With `hwaccel` its frames are decoded there; raises DecodeErrors where there is no such thing.
     """
+
+    _is_open = False
 
     def __init__(self, path: str, options: DecodeOptions, hwaccel: HWAccel | None = None) -> None:
         self.path = path
@@ -57,9 +59,9 @@ class Container:
                     metadata_errors="replace",
                     hwaccel=hwaccel,
                 )
-        except DecodeErrors as error:
+        except BaseException as error:
             demuxer_errors.stop()
-            if hwaccel is not None:
+            if hwaccel is not None or not isinstance(error, DecodeErrors):
                 raise
             raise MediaError("unreadable", f"{path}: not a media file that can be read: {cause(error)}") from error
         self._is_open = True
@@ -77,9 +79,12 @@ class Container:
             self.av.close()
             demuxer_errors.stop()
 
+    __del__ = close
+
     def can_last(self, gap_seconds: Fraction, end_seconds: Fraction) -> bool:
-        """Whether nothing can come for so long, up to a time since the begin, as in a slide show; else that time is
-        damaged, and a short file would become an endless one.
+        """Tell whether nothing may come for so long, up to a time since the begin, as in a slide show.
+
+        Where it may not, the time is damaged: a short file would become an endless one.
         """
         if gap_seconds <= MIN_GAP_SECONDS:
             return True
@@ -114,12 +119,12 @@ class Container:
 
 
 def codec_options(options: DecodeOptions) -> dict[str, str]:
-    """What keeps decoders from taking memory for a huge frame. They count what they add at its sides."""
+    """Return what keeps decoders from taking memory for a huge frame. They count what they add at its sides."""
     return {"max_pixels": str(2 * options.max_pixels + 2**16)}
 
 
 def cause(error: Exception) -> str:
-    """What FFmpeg said, without the error number and the path that it adds."""
+    """Return what FFmpeg said, without the error number and the path that it adds."""
     return str(getattr(error, "strerror", None) or error)
 
 

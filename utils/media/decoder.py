@@ -55,7 +55,8 @@ class Decoder:
         if stream.codec_context is None:
             raise MediaError("unreadable", f"{container.path}: its {stream.type} is coded in a way that is not known")
         if isinstance(stream, av.VideoStream):
-            self._check_size(stream)
+            if stream.width * stream.height > container.options.max_pixels:
+                raise self._too_large(f"{stream.width}x{stream.height},")
             stream.codec_context.options = codec_options(container.options)
             stream.thread_type = "AUTO"
         self._has_begun = False
@@ -64,7 +65,7 @@ class Decoder:
         self.missing = self._watch.missing
         self._watch.see_opening()
         if container.seconds:
-            container.options.opened(container.seconds)
+            container.options.on_open(container.seconds)
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
         for packet in chain(self._read_packets(), [None]):
@@ -104,13 +105,12 @@ class Decoder:
         except av.error.EOFError:
             return []
         except DecodeErrors as error:
-            is_sizeless = isinstance(self._stream, av.VideoStream) and not self._stream.width
-            if isinstance(error, av.ArgumentError) and is_sizeless:
-                limit = self._container.options.max_pixels
-                raise MediaError(
-                    "too_large",
-                    f"{self._container.path}: its frames have no size, or one over {limit} pixels (--max_pixels)",
-                ) from error
+            if (
+                isinstance(error, av.ArgumentError)
+                and isinstance(self._stream, av.VideoStream)
+                and not self._stream.width
+            ):
+                raise self._too_large("no size, or one") from error
             if self._has_begun:
                 self._watch.see_failure(packet, cause(error))
             return []
@@ -126,11 +126,6 @@ class Decoder:
             return not packet.is_keyframe
         return not (entry.is_keyframe and entry.timestamp <= max(times))
 
-    def _check_size(self, stream: av.VideoStream) -> None:
-        limit = self._container.options.max_pixels
-        if stream.width * stream.height > limit:
-            raise MediaError(
-                "too_large",
-                f"{self._container.path}: frames of {stream.width}x{stream.height}, over the limit of {limit} pixels "
-                "(--max_pixels)",
-            )
+    def _too_large(self, size: str) -> MediaError:
+        limit = f"{self._container.options.max_pixels} pixels (--max_pixels)"
+        return MediaError("too_large", f"{self._container.path}: frames of {size} over the limit of {limit}")

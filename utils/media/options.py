@@ -16,12 +16,12 @@ class DecodeOptions:
     """Of a frame, as it is stored. What is larger is refused before memory is taken for it."""
 
     max_loss: float = 0.02
-    """The share of a video's length that may be missing where it is damaged inside; where it is more, it fails."""
+    """The share of its length that may be missing of a file that is damaged inside; one that misses more fails."""
 
     allow_partial: bool = False
-    """Whether a file that is damaged or cut off gives what can be had of it; otherwise it fails."""
+    """Take what can be read of a file that is damaged, however much is missing, or cut off."""
 
-    opened: Callable[[float], None] = _ignore
+    on_open: Callable[[float], None] = _ignore
     """Called with the length in seconds that a file tells, if it does, when it is opened."""
 
     video_engine: int | None = None

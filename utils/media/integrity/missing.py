@@ -40,7 +40,7 @@ class Missing:
         self.note(cause)
 
     def measure(self, seconds: float, length_seconds: float) -> None:
-        """Take how much is missing of how long a stream, so far or in the end; raise MediaError if it is too much."""
+        """Take how much is missing in all, and how long the stream should be; raise MediaError if it is too much."""
         self.seconds, self._length_seconds = seconds, length_seconds
         max_loss = self._options.max_loss
         if seconds and not self._causes:

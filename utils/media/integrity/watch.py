@@ -23,11 +23,12 @@ LARGEST_JITTER_SECONDS = 0.1  # by which times of sound may be off
 LARGEST_LAG = 0.75  # frames that the last one decoded is behind the last one stored; a packet can hold half a frame
 LARGEST_XING_ERROR = 3  # packets that an MP3 file may have less than it says
 LARGEST_STAND_IN = 16  # bytes, of a packet for a frame that is the same as the one before
+CUT = "prematurely"  # in the demuxers' messages of a file that is cut off
 UNREADABLE = "parts of the file are unreadable"
 
 
 class Watch:
-    """Find what is missing of a stream. Raises MediaError where that is too much, as soon as it is known.
+    """Find what is missing of a stream. Raises MediaError where that is too much, or the file is cut off.
 
     Damage has many signs, of which few tell how much it took. That is measured by the gaps that it left between the
     times of the frames that came whole or, where times go on over what is missing, by counting packets or bytes.
@@ -104,16 +105,16 @@ class Watch:
             self._last_failed = self._num_packets
             return
         self._num_frames += 1
-        before = self._timeline.missing_seconds
         has_time = frame.pts is not None and self._format != "avi"  # which numbers its frames
         seconds = frame.samples / frame.sample_rate if isinstance(frame, av.AudioFrame) else self._frame_seconds
         self._timeline.add((frame.pts or 0) * self._unit if has_time else None, seconds)
-        if self._stated_seconds and self._timeline.missing_seconds > before:
-            self.missing.measure(self._timeline.missing_seconds, self._stated_seconds)
 
     def see_end(self) -> None:
         """Look whether all packets came that the file knows of, and up to its end; measure what is missing."""
-        self._refuse_if_cut(self._container.demuxer_errors)
+        errors = self._container.demuxer_errors
+        if not self._bytes.count_garbage_behind() and not any(CUT in error for error in errors):
+            errors.clear()  # of padding and the like
+        self._see_demuxer_errors(DELAYED_FRAMES)
         if self._is_fragmented:
             self._check_sizes()  # with the index of all fragments
         if self._bytes.is_raw and self._num_packets == self._last_failed:
@@ -141,12 +142,9 @@ class Watch:
         errors = self._container.demuxer_errors
         if errors:
             self._suspect(f"{UNREADABLE}: {errors[0]}", num_frames)
-        self._refuse_if_cut(errors)
-        errors.clear()
-
-    def _refuse_if_cut(self, errors: list[str]) -> None:
-        if any("prematurely" in error for error in errors):
+        if any(CUT in error for error in errors):
             self.missing.refuse("truncated", errors[-1])
+        errors.clear()
 
     def _check_sizes(self) -> None:
         """Look whether the file ends before a packet that it has in its index, or sooner than it says."""
@@ -180,7 +178,7 @@ class Watch:
 
     def _check_end(self, end: float) -> None:
         """Look whether what came goes on up to the length that the file states, or else to the end of its bytes."""
-        is_damaged = bool(self._container.demuxer_errors or self.missing)
+        is_damaged = bool(self.missing)
         if self._stated_seconds is None:
             num_bytes = self._bytes.count_garbage_behind()
             if num_bytes and (is_damaged or self._bytes.is_raw or self._is_fragmented):
