@@ -1,9 +1,7 @@
 """The frames of one stream, decoded with a watch for what is missing.
 
 FFmpeg hides what is wrong with a file wherever it can: it stops at the end of one that is cut off, skips what it
-cannot read, and conceals what it cannot decode. Features of such a file look right and are not. So a file that is cut
-off fails here; of one that is damaged inside it is measured how many seconds are missing, and it fails where they are
-more than `max_loss` of its length. With `allow_partial` that is noted, and what can be decoded is given.
+cannot read, and conceals what it cannot decode. Features of such a file look right and are not: see `Watch`.
 """
 
 from collections.abc import Iterator
@@ -37,12 +35,11 @@ class MediaReader:
 
     @property
     def missing(self) -> str:
-        """Return how much could not be read and why, for people to read; empty where nothing is wrong."""
+        """How much could not be read and why, for people to read; empty where nothing is wrong."""
         return str(self._decoder.missing)
 
     @property
     def missing_seconds(self) -> float:
-        """Return how many seconds could not be read."""
         return self._decoder.missing.seconds
 
 
@@ -82,18 +79,13 @@ class Decoder:
 
     def _read_packets(self) -> Iterator["av.Packet[Any]"]:
         """The packets of the stream."""
-        packets = self._container.packets()
-        while True:
-            try:
-                packet = next(packets, None)
-            except DecodeErrors as error:
-                self._watch.see_stop(cause(error))
-                return
-            if packet is None:
-                return
-            self._watch.see_any_packet(packet)
-            if packet.size and packet.stream_index == self._stream.index:
-                yield packet
+        try:
+            for packet in self._container.packets():
+                self._watch.see_any_packet(packet)
+                if packet.size and packet.stream_index == self._stream.index:
+                    yield packet
+        except DecodeErrors as error:
+            self._watch.see_stop(cause(error))
 
     def _decode(self, packet: "av.Packet[Any] | None") -> list[av.VideoFrame] | list[av.AudioFrame]:
         """Return the frames that a packet completes; those that are still held back where it is None.

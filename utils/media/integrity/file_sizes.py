@@ -8,31 +8,26 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
-from utils.media.integrity.raw_streams import TAGS, read_xing
+from utils.media.integrity.raw_streams import LARGEST_OVERHEAD, TAGS, read_xing
 
 SLACK_BYTES = 8  # that writers are wrong by, as where they leave out padding
 UNKNOWN_RIFF_SIZE = 0x7FFFF000  # and more: written by programs that could not seek back
 LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
-OGG_LAST = 4  # a flag of a page
+OGG_LAST, ASF_BROADCAST = 4, 1  # flags: of the last page, and of a file of which the size is not known
 LARGEST_PACK = 2**17  # bytes of a program stream that a pack is looked for in
 TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where in them the sync byte is
 TS_SYNC = b"\x47"
-# The globally unique identifiers that an ASF file, and in its header the object with its properties, begin with.
-ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+# What the object with the properties of an ASF file begins with.
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-ASF_BROADCAST = 1  # a flag that says that sizes are not known
-LARGEST_GARBAGE = 1024  # bytes, that may follow the end of a GIF file
 
 
 def is_cut_off(path: str, format_name: str) -> bool:
     """Tell whether a file of a container, by FFmpeg's name, ends sooner than it states, if it states that."""
     if format_name == "mp3":
         return read_xing(path)[0] > os.path.getsize(path) + SLACK_BYTES
-    check = _CHECKS.get(format_name)
-    if check is None:
-        return False
     with open(path, "rb") as file:
-        return check(file, os.fstat(file.fileno()).st_size)
+        check = _CHECKS.get(format_name)
+        return check is not None and check(file, os.path.getsize(path))
 
 
 def _riff(file: BinaryIO, size: int) -> bool:
@@ -64,7 +59,7 @@ def _gif(file: BinaryIO, size: int) -> bool:
             return True
     if kind == b";":
         rest = file.read()  # long where the trailer is none, but a byte of what is no block
-        return len(rest) > LARGEST_GARBAGE and any(rest) and not rest.startswith(TAGS)
+        return len(rest) > LARGEST_OVERHEAD and any(rest) and not rest.startswith(TAGS)
     return not (kind == b"" and file.tell() == size)  # some writers leave out the trailer
 
 
@@ -115,7 +110,7 @@ def _asf(file: BinaryIO, size: int) -> bool:
     """Read the size of the file in its header."""
     header = file.read(2**16)
     offset = header.find(ASF_PROPERTIES)
-    if not header.startswith(ASF_HEADER) or offset < 0 or len(header) < offset + 92:
+    if offset < 0 or len(header) < offset + 92:
         return False
     flags = int.from_bytes(header[offset + 88 : offset + 92], "little")
     return not flags & ASF_BROADCAST and int.from_bytes(header[offset + 40 : offset + 48], "little") > size

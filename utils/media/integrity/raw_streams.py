@@ -9,13 +9,12 @@ from typing import Any
 
 import av
 
-RAW_STREAMS = ("mp3", "aac", "ac3", "eac3", "gif")
-
+# By FFmpeg's names, with the bytes that a packet begins with.
+RAW_STREAMS = {"mp3": b"\xff", "aac": b"\xff", "ac3": b"\x0b\x77", "eac3": b"\x0b\x77", "gif": b""}
 LARGEST_OVERHEAD = 1024  # bytes between two packets
 LARGEST_LOOK = 2**20  # bytes that are looked at to see whether they are garbage
 LARGEST_TRAILER = 64  # bytes at the end of a file that are no packet
 # What may lie before, between and behind packets: tags, and the beginning of another file that was joined to it.
-SYNC = {"mp3": b"\xff", "aac": b"\xff", "ac3": b"\x0bw", "eac3": b"\x0bw", "gif": b""}  # how a packet begins
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"GIF8", b"mfra")
 
 
@@ -49,40 +48,12 @@ def count_garbage(path: str, begin: int, end: int) -> int:
     return 0 if is_padding or any(tag in between[:LARGEST_TRAILER] for tag in TAGS) else end - begin
 
 
-class ByteCounter:
-    """Count the bytes of garbage in a file as its packets are read, one after the other."""
-
-    def __init__(self, path: str, container: av.container.InputContainer) -> None:
-        self.num_lost = 0  # bytes, of garbage and of packets that cannot be decoded
-        self.is_raw = container.format.name in RAW_STREAMS
-        self._path = path
-        self._name = container.format.name
-        self._size = container.size
-        self._end = 0  # of the packet before
-
-    @property
-    def num_behind(self) -> int:
-        """How many bytes lie behind the last packet."""
-        return self._size - self._end if self._end else 0
-
-    def count_garbage_before(self, packet: "av.Packet[Any]") -> int:
-        """Return how many bytes of garbage lie before a packet of a raw stream."""
-        if packet.pos is None:
-            return 0
-        begin, self._end = self._end, max(self._end, packet.pos + packet.size)
-        number = count_garbage(self._path, begin, packet.pos) if begin and self.is_raw else 0
-        self.num_lost += number
-        return number
-
-    def count_garbage_behind(self) -> int:
-        """Return how many bytes of garbage lie behind the last packet, whatever the container."""
-        return count_garbage(self._path, self._end, self._size) if self._end else 0
-
-    def is_harmless(self, packet: "av.Packet[Any]") -> bool:
-        """Tell whether a packet of a raw stream that cannot be decoded is, or ends with, a tag or padding."""
-        data, begin = bytes(packet), packet.pos
-        if not self.is_raw or begin is None:
-            return False
-        is_last = begin + len(data) >= self._size - LARGEST_OVERHEAD
-        is_padded = data.endswith(bytes(LARGEST_TRAILER)) or not data.startswith(SYNC[self._name])
-        return any(tag in data for tag in TAGS) or (is_last and is_padded)
+def is_harmless(packet: "av.Packet[Any]", container: av.container.InputContainer) -> bool:
+    """Tell whether a packet of a raw stream that cannot be decoded is, or ends with, a tag or padding."""
+    sync = RAW_STREAMS.get(container.format.name)
+    if sync is None or packet.pos is None:
+        return False
+    data = bytes(packet)
+    is_last = packet.pos + len(data) >= container.size - LARGEST_OVERHEAD
+    is_padded = data.endswith(bytes(LARGEST_TRAILER)) or not data.startswith(sync)
+    return any(tag in data for tag in TAGS) or (is_last and is_padded)

@@ -7,7 +7,7 @@ import av
 from utils.media.container import BROADCAST, FALLBACK_FPS, RESTART_SECONDS, Container
 from utils.media.integrity.file_sizes import is_cut_off
 from utils.media.integrity.missing import Missing, Timeline
-from utils.media.integrity.raw_streams import LARGEST_OVERHEAD, ByteCounter, read_xing
+from utils.media.integrity.raw_streams import LARGEST_OVERHEAD, RAW_STREAMS, count_garbage, is_harmless, read_xing
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 # Frames before and after a sign of damage in which a gap of time is held to be its doing: a decoder holds back up to
@@ -30,8 +30,8 @@ UNREADABLE = "parts of the file are unreadable"
 class Watch:
     """Find what is missing of a stream. Raises MediaError where that is too much, or the file is cut off.
 
-    Damage has many signs, of which few tell how much it took. That is measured by the gaps that it left between the
-    times of the frames that came whole or, where times go on over what is missing, by counting packets or bytes.
+    Few signs of damage tell how much is missing. That is measured by the gaps between the times of the frames that
+    came whole or, where a container goes on counting over what is missing, by counting packets or bytes.
     """
 
     def __init__(self, container: Container, stream: av.VideoStream | av.AudioStream) -> None:
@@ -47,7 +47,10 @@ class Watch:
         self._frame_seconds = float(1 / (rate or FALLBACK_FPS))
         self._unit = float(stream.time_base or 0)
         self._timeline = Timeline(RESTART_SECONDS if self._is_broadcast else float("inf"))
-        self._bytes = ByteCounter(container.path, container.av)
+        self._is_raw = self._format in RAW_STREAMS
+        self._size = container.av.size
+        self._bytes_end = 0  # of the last packet
+        self._num_lost_bytes = 0  # of garbage, and in a raw stream of packets that cannot be decoded
         self._ends: dict[int, float] = {}  # seconds, of the packets of each stream
         self._num_packets = self._num_bytes = self._num_frames = 0
         self._last_failed = 0  # how many packets there were when the last one that cannot be decoded came
@@ -60,10 +63,12 @@ class Watch:
         self._see_demuxer_errors(PROBED_FRAMES)
 
     def see_any_packet(self, packet: "av.Packet[Any]") -> None:
-        """Look at the next packet of whichever stream."""
+        """Look at the next packet, of whichever stream."""
         self._see_demuxer_errors(DELAYED_FRAMES)
-        if self._bytes.count_garbage_before(packet):
-            self._suspect(UNREADABLE)
+        if packet.pos is not None:
+            if self._is_raw and self._bytes_end:
+                self._count_garbage(packet.pos)
+            self._bytes_end = max(self._bytes_end, packet.pos + packet.size)
         if packet.pts is None or packet.time_base is None:
             return
         begin = float(packet.pts * packet.time_base)
@@ -88,14 +93,14 @@ class Watch:
 
     def see_failure(self, packet: "av.Packet[Any] | None", cause: str) -> None:
         """Take note that a packet could not be decoded."""
-        if packet is None or not self._bytes.is_harmless(packet):
+        if packet is None or not is_harmless(packet, self._container.av):
             self._suspect(f"part of it cannot be decoded: {cause}")
             self._last_failed = self._num_packets
-            self._bytes.num_lost += packet.size if packet and self._bytes.is_raw else 0
+            self._num_lost_bytes += packet.size if packet and self._is_raw else 0
 
     def see_stop(self, cause: str) -> None:
         """Take note that reading stopped before the end of the file."""
-        if self._bytes.num_behind > LARGEST_OVERHEAD:
+        if self._size - self._bytes_end > LARGEST_OVERHEAD:
             self._suspect(f"reading stopped: {cause}")
 
     def see_frame(self, frame: av.VideoFrame | av.AudioFrame) -> None:
@@ -105,19 +110,21 @@ class Watch:
             self._last_failed = self._num_packets
             return
         self._num_frames += 1
-        has_time = frame.pts is not None and self._format != "avi"  # which numbers its frames
+        begin = None if frame.pts is None or self._format == "avi" else frame.pts * self._unit  # AVI numbers its frames
         seconds = frame.samples / frame.sample_rate if isinstance(frame, av.AudioFrame) else self._frame_seconds
-        self._timeline.add((frame.pts or 0) * self._unit if has_time else None, seconds)
+        self._timeline.add(begin, seconds)
 
     def see_end(self) -> None:
         """Look whether all packets came that the file knows of, and up to its end; measure what is missing."""
         errors = self._container.demuxer_errors
-        if not self._bytes.count_garbage_behind() and not any(CUT in error for error in errors):
+        if not count_garbage(self._container.path, self._bytes_end, self._size) and not any(
+            CUT in error for error in errors
+        ):
             errors.clear()  # of padding and the like
         self._see_demuxer_errors(DELAYED_FRAMES)
         if self._is_fragmented:
             self._check_sizes()  # with the index of all fragments
-        if self._bytes.is_raw and self._num_packets == self._last_failed:
+        if self._is_raw and self._num_packets == self._last_failed:
             self.missing.refuse("truncated", "its last packet is not whole")
         share = self._count_packets()
         if self._is_video and self._timeline.tail_seconds > LARGEST_LAG * self._frame_seconds:
@@ -127,8 +134,8 @@ class Watch:
             self._timeline.expect(end - LARGEST_JITTER_SECONDS, 0.0)
         self._timeline.close()
         self._check_end(max(end, self._timeline.end or 0.0))
-        if self._stated_seconds is None and self._format != "mp3":
-            share = self._bytes.num_lost / self._container.av.size
+        if self._stated_seconds is None:
+            share = max(share, self._num_lost_bytes / self._size)
         there = self._timeline.length_seconds - self._timeline.missing_seconds
         seconds = max(self._timeline.missing_seconds, there * share / (1 - share) if share < 1 else 0.0)
         self.missing.measure(seconds if self.missing else self._timeline.missing_seconds, there + seconds)
@@ -137,6 +144,13 @@ class Watch:
         """Note a sign of damage."""
         self.missing.note(cause)
         self._timeline.suspect(num_frames)
+
+    def _count_garbage(self, end: int) -> None:
+        """Look at the bytes between the last packet and an offset."""
+        num_bytes = count_garbage(self._container.path, self._bytes_end, end)
+        self._num_lost_bytes += num_bytes
+        if num_bytes:
+            self._suspect(UNREADABLE)
 
     def _see_demuxer_errors(self, num_frames: int) -> None:
         errors = self._container.demuxer_errors
@@ -148,48 +162,39 @@ class Watch:
 
     def _check_sizes(self) -> None:
         """Look whether the file ends before a packet that it has in its index, or sooner than it says."""
-        container = self._container.av
-        entries = (entry for stream in container.streams for entry in stream.index_entries)
-        is_short = any(entry.pos + entry.size > container.size for entry in entries)
-        if is_short or is_cut_off(self._container.path, self._format):
+        entries = [entry for stream in self._container.av.streams for entry in stream.index_entries]
+        index_end = max((entry.pos + entry.size for entry in entries), default=0)
+        if index_end > self._size or is_cut_off(self._container.path, self._format):
             self.missing.refuse("truncated", "the file ends sooner than it says")
 
     def _count_packets(self) -> float:
         """Look whether as much came as the file says; return what share did not, where times go on over it."""
         sizes = [entry.size for entry in self._stream.index_entries if entry.size > 0]
+        there, stated, slack, unit = self._num_packets, len(sizes), 0, "packets"
         if self._format == "mp3":
-            there, stated, slack, unit = (
-                self._num_frames,
-                read_xing(self._container.path)[1],
-                LARGEST_XING_ERROR,
-                "packets",
-            )
-        elif self._format == "avi" and not self._is_video:
+            there, stated, slack = self._num_frames, read_xing(self._container.path)[1], LARGEST_XING_ERROR
+        elif self._format == "avi" and self._is_video:
+            there, slack, unit = self._num_frames, 1, "frames"
+        elif self._format == "avi":
             there, stated, slack, unit = self._num_bytes, sum(sizes), LARGEST_OVERHEAD, "bytes"
-        elif self._is_video or self._format == MP4:
-            there, stated, slack, unit = self._num_packets, len(sizes), 0, "packets"
-        else:
+        elif not self._is_video and self._format != MP4:
             return 0.0
         if there < stated - slack:
             self._suspect(f"{there} of its {stated} {unit} are there")
-        if self._format == "avi" and self._is_video:
-            there = self._num_frames
         return max(0.0, 1 - there / stated) if stated and self._format in ("avi", "mp3") else 0.0
 
     def _check_end(self, end: float) -> None:
         """Look whether what came goes on up to the length that the file states, or else to the end of its bytes."""
         is_damaged = bool(self.missing)
+        if self._stated_seconds is None and (is_damaged or self._is_raw or self._is_fragmented):
+            self._count_garbage(self._size)
         if self._stated_seconds is None:
-            num_bytes = self._bytes.count_garbage_behind()
-            if num_bytes and (is_damaged or self._bytes.is_raw or self._is_fragmented):
-                self._suspect(UNREADABLE)
-                self._bytes.num_lost += num_bytes
             return
         # Some count the time before a stream begins as a part of the length.
         starts = [float(s.start_time * s.time_base) for s in self._container.av.streams if s.start_time and s.time_base]
         short = self._stated_seconds - max(map(abs, starts), default=0.0) - end
         what = f"{self._stated_seconds - short:.2f} of its {self._stated_seconds:.2f} s are there"
-        if short > STATED_LENGTHS[self._format] and self._bytes.num_behind <= LARGEST_OVERHEAD:
+        if short > STATED_LENGTHS[self._format] and self._size - self._bytes_end <= LARGEST_OVERHEAD:
             self.missing.refuse("truncated", what)
         if short > (LARGEST_JITTER_SECONDS if is_damaged else STATED_LENGTHS[self._format]):
             self._suspect(what)
