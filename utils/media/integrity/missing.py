@@ -5,7 +5,6 @@ from collections import Counter, deque
 from utils.errors import MediaError
 from utils.media.options import DecodeOptions
 
-ROUNDING_SECONDS = 1e-6
 WAY_OUT = "--allow_partial extracts what can be read"
 
 
@@ -17,21 +16,18 @@ class Missing:
         self._path = path
         self._options = options
         self._length_seconds = 0.0
-        self._causes: Counter[str] = Counter()
+        self.causes: Counter[str] = Counter()
 
     def __str__(self) -> str:
         """Return how much is missing and why, for people to read; empty where nothing is wrong."""
-        if not self._causes:
+        if not self.causes:
             return ""
-        causes = "; ".join(cause if times == 1 else f"{cause} ({times} times)" for cause, times in self._causes.items())
+        causes = "; ".join(cause if times == 1 else f"{cause} ({times} times)" for cause, times in self.causes.items())
         return f"{self.seconds:.2f} of {self._length_seconds:.2f} s are missing: {causes}"
-
-    def __bool__(self) -> bool:
-        return bool(self._causes)
 
     def note(self, cause: str) -> None:
         """Note damage of which it is yet to be measured how much of the stream is missing for it."""
-        self._causes[cause] += 1
+        self.causes[cause] += 1
 
     def refuse(self, reason: str, cause: str) -> None:
         """Raise MediaError, or with `allow_partial` note what would be the cause of it."""
@@ -43,13 +39,13 @@ class Missing:
         """Take how much is missing in all, and how long the stream should be; raise MediaError if it is too much."""
         self.seconds, self._length_seconds = seconds, length_seconds
         max_loss = self._options.max_loss
-        if seconds and not self._causes:
+        if seconds and not self.causes:
             self.note("parts of it are not there")
-        if not self._options.allow_partial and seconds > max_loss * length_seconds + ROUNDING_SECONDS:
+        if not self._options.allow_partial and round(seconds - max_loss * length_seconds, 6) > 0:
             raise MediaError(
                 "corrupt",
                 f"{self._path}: {seconds:.2f} of {length_seconds:.2f} s are missing, more than --max_loss {max_loss:g} "
-                f"allows; {WAY_OUT}: {'; '.join(self._causes)}",
+                f"allows; {WAY_OUT}: {'; '.join(self.causes)}",
             )
 
 
@@ -69,11 +65,6 @@ class Timeline:
         self._num_frames = self._suspect_until = 0
         # Gaps that may yet turn out to be near damage: how many frames came before, and seconds.
         self._gaps: deque[tuple[int, float]] = deque(maxlen=64)
-
-    @property
-    def tail_seconds(self) -> float:
-        """How much is expected behind the last frame."""
-        return 0.0 if self.end is None else self._expected_end - self._last_end
 
     def suspect(self, num_frames: int) -> None:
         """Take gaps before any of the last and the next frames for missing ones."""
@@ -113,5 +104,6 @@ class Timeline:
 
     def close(self) -> None:
         """Add what is expected behind the last frame."""
-        if self.tail_seconds <= self._max_gap_seconds:
-            self.skip(self.tail_seconds, 0.01)
+        tail_seconds = 0.0 if self.end is None else self._expected_end - self._last_end
+        if tail_seconds <= self._max_gap_seconds:
+            self.skip(tail_seconds, 0.01)

@@ -1,8 +1,4 @@
-"""Bytes of raw streams that are neither packets nor tags: garbage, of which FFmpeg says nothing.
-
-In such files nothing but packets lie one behind the other, so that FFmpeg takes tags and garbage for packets, or for
-the end of one, or passes them over.
-"""
+"""Bytes of raw streams that are neither packets nor tags: garbage, which FFmpeg passes over or takes for packets."""
 
 import os
 from typing import Any

@@ -20,7 +20,6 @@ STATED_LENGTHS |= {"flac": 0.01, "aiff": 0.01, "au": 0.01, "w64": 0.01, "caf": 0
 # Containers in which only damage leaves a gap in sound.
 WITHOUT_GAPS = ("mpegts", "mpeg", "asf", "ogg", "flac", "mp3", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape")
 LARGEST_JITTER_SECONDS = 0.1  # by which times of sound may be off
-LARGEST_LAG = 0.75  # frames that the last one decoded is behind the last one stored; a packet can hold half a frame
 LARGEST_XING_ERROR = 3  # packets that an MP3 file may have less than it says
 LARGEST_STAND_IN = 16  # bytes, of a packet for a frame that is the same as the one before
 CUT = "prematurely"  # in the demuxers' messages of a file that is cut off
@@ -127,8 +126,6 @@ class Watch:
         if self._is_raw and self._num_packets == self._last_failed:
             self.missing.refuse("truncated", "its last packet is not whole")
         share = self._count_packets()
-        if self._is_video and self._timeline.tail_seconds > LARGEST_LAG * self._frame_seconds:
-            self._suspect("its last frames cannot be decoded")
         end = max(self._ends.values(), default=0.0)
         if self._is_broadcast:
             self._timeline.expect(end - LARGEST_JITTER_SECONDS, 0.0)
@@ -138,7 +135,7 @@ class Watch:
             share = max(share, self._num_lost_bytes / self._size)
         there = self._timeline.length_seconds - self._timeline.missing_seconds
         seconds = max(self._timeline.missing_seconds, there * share / (1 - share) if share < 1 else 0.0)
-        self.missing.measure(seconds if self.missing else self._timeline.missing_seconds, there + seconds)
+        self.missing.measure(seconds if self.missing.causes else self._timeline.missing_seconds, there + seconds)
 
     def _suspect(self, cause: str, num_frames: int = DELAYED_FRAMES) -> None:
         """Note a sign of damage."""
@@ -185,7 +182,7 @@ class Watch:
 
     def _check_end(self, end: float) -> None:
         """Look whether what came goes on up to the length that the file states, or else to the end of its bytes."""
-        is_damaged = bool(self.missing)
+        is_damaged = bool(self.missing.causes)
         if self._stated_seconds is None and (is_damaged or self._is_raw or self._is_fragmented):
             self._count_garbage(self._size)
         if self._stated_seconds is None:
