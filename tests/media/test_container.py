@@ -261,7 +261,7 @@ def test_a_picture_that_never_begins_takes_no_sound_away(tmp_path: Path) -> None
     assert reason(path, num_samples) == "corrupt"
     samples, missing = num_samples(path, PARTIAL)
     assert samples == pytest.approx(whole, abs=2400)
-    assert "its picture begins" in missing
+    assert "its video begins" in missing
 
 
 @pytest.mark.parametrize("num_frames", [30, 80])

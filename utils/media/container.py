@@ -123,7 +123,7 @@ def codec_options(options: DecodeOptions) -> dict[str, str]:
     return {"max_pixels": str(2 * options.max_pixels + 2**16)}
 
 
-def cause(error: Exception) -> str:
+def cause(error: BaseException) -> str:
     """Return what FFmpeg said, without the error number and the path that it adds."""
     return str(getattr(error, "strerror", None) or error)
 
