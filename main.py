@@ -56,7 +56,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         values = vars(options)
         config = package.Config(**{field.name: values[field.name] for field in dataclasses.fields(package.Config)})
-        decode_options = DecodeOptions(options.max_pixels, options.allow_partial)
+        decode_options = DecodeOptions(max_pixels=options.max_pixels, allow_partial=options.allow_partial)
         paths = _paths(options, package.MEDIA_SUFFIXES)
         devices = resolve(options.device_ids)
         for device in devices:

@@ -51,7 +51,7 @@ STRANGE_NAMES = ["two  blanks", 'it\'s "q"', "new\nline", "co:lon", "%03d", "-i"
 TEMPORARY = re.compile(r"\..*\.part|tmp.*")
 
 CUT_VIDEOS, CUT_SOUNDS = ("mkv", "ts", "flv", "avi", "webm", "gif"), ("wav", "mp3", "ogg", "avi", "webm")
-OVERWRITTEN_VIDEOS, OVERWRITTEN_SOUNDS = ("mp4", "mkv", "flv"), ("flac", "mp3", "m4a")
+OVERWRITTEN_VIDEOS, OVERWRITTEN_SOUNDS = ("mp4", "mkv", "flv"), ("mp3", "m4a")
 
 Row = dict[str, Any]
 

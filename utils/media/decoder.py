@@ -53,7 +53,7 @@ class Decoder:
             raise MediaError("unreadable", f"{container.path}: its {stream.type} is coded in a way that is not known")
         if isinstance(stream, av.VideoStream):
             if stream.width * stream.height > container.options.max_pixels:
-                raise self._too_large(f"{stream.width}x{stream.height},")
+                raise self._too_large(f"frames of {stream.width}x{stream.height}, over the limit of")
             stream.codec_context.options = codec_options(container.options)
             stream.thread_type = "AUTO"
         self._has_begun = False
@@ -102,7 +102,7 @@ class Decoder:
                 and isinstance(self._stream, av.VideoStream)
                 and not self._stream.width
             ):
-                raise self._too_large("no size, or one") from error
+                raise self._too_large("its frames have no size, or one over") from error
             if self._has_begun:
                 self._watch.see_failure(packet, cause(error))
             return []
@@ -118,6 +118,6 @@ class Decoder:
             return not packet.is_keyframe
         return not (entry.is_keyframe and entry.timestamp <= max(times))
 
-    def _too_large(self, size: str) -> MediaError:
-        limit = f"{self._container.options.max_pixels} pixels (--max_pixels)"
-        return MediaError("too_large", f"{self._container.path}: frames of {size} over the limit of {limit}")
+    def _too_large(self, what: str) -> MediaError:
+        limit = self._container.options.max_pixels
+        return MediaError("too_large", f"{self._container.path}: {what} {limit} pixels (--max_pixels)")

@@ -51,6 +51,7 @@ class Watch:
         self._bytes_end = 0  # of the last packet
         self._num_lost_bytes = 0  # of garbage, and in a raw stream of packets that cannot be decoded
         self._ends: dict[int, float] = {}  # seconds, of the packets of each stream
+        self._is_last_partial = False  # of all packets so far
         self._num_packets = self._num_bytes = self._num_frames = 0
         self._last_failed = 0  # how many packets there were when the last one that cannot be decoded came
 
@@ -64,6 +65,8 @@ class Watch:
     def see_any_packet(self, packet: "av.Packet[Any]") -> None:
         """Look at the next packet, of whichever stream."""
         self._see_demuxer_errors(DELAYED_FRAMES)
+        # In WAV it is said of a last packet that is not a full one, in a broadcast also where recordings were joined.
+        self._is_last_partial = packet.is_corrupt and not self._is_broadcast and self._format != "wav"
         if packet.pos is not None:
             if self._is_raw and self._bytes_end:
                 self._count_garbage(packet.pos)
@@ -85,10 +88,10 @@ class Watch:
         if is_shown and packet.pts is not None:
             seconds = self._frame_seconds if self._is_video else (packet.duration or 0) * self._unit
             self._timeline.expect(packet.pts * self._unit, seconds)
-        if packet.is_corrupt and self._is_broadcast:  # which is how recordings that were joined look, too
-            self._timeline.suspect(DELAYED_FRAMES)
-        elif packet.is_corrupt and self._format != "wav":  # where it is said of the last packet if it is not a full one
+        if self._is_last_partial:
             self._suspect("part of it is missing or unreadable")
+        elif packet.is_corrupt and self._is_broadcast:
+            self._timeline.suspect(DELAYED_FRAMES)
 
     def see_failure(self, packet: "av.Packet[Any] | None", cause: str) -> None:
         """Take note that a packet could not be decoded."""
@@ -123,7 +126,7 @@ class Watch:
         self._see_demuxer_errors(DELAYED_FRAMES)
         if self._is_fragmented:
             self._check_sizes()  # with the index of all fragments
-        if self._is_raw and self._num_packets == self._last_failed:
+        if self._is_last_partial or (self._is_raw and self._num_packets == self._last_failed):
             self.missing.refuse("truncated", "its last packet is not whole")
         share = self._count_packets()
         end = max(self._ends.values(), default=0.0)
@@ -144,9 +147,8 @@ class Watch:
 
     def _count_garbage(self, end: int) -> None:
         """Look at the bytes between the last packet and an offset."""
-        num_bytes = count_garbage(self._container.path, self._bytes_end, end)
-        self._num_lost_bytes += num_bytes
-        if num_bytes:
+        if num_bytes := count_garbage(self._container.path, self._bytes_end, end):
+            self._num_lost_bytes += num_bytes
             self._suspect(UNREADABLE)
 
     def _see_demuxer_errors(self, num_frames: int) -> None:
@@ -162,7 +164,7 @@ class Watch:
         entries = [entry for stream in self._container.av.streams for entry in stream.index_entries]
         index_end = max((entry.pos + entry.size for entry in entries), default=0)
         if index_end > self._size or is_cut_off(self._container.path, self._format):
-            self.missing.refuse("truncated", "the file ends sooner than it says")
+            self.missing.refuse("truncated", "the file ends before the place that it says")
 
     def _count_packets(self) -> float:
         """Look whether as much came as the file says; return what share did not, where times go on over it."""
@@ -183,9 +185,9 @@ class Watch:
     def _check_end(self, end: float) -> None:
         """Look whether what came goes on up to the length that the file states, or else to the end of its bytes."""
         is_damaged = bool(self.missing.causes)
-        if self._stated_seconds is None and (is_damaged or self._is_raw or self._is_fragmented):
-            self._count_garbage(self._size)
         if self._stated_seconds is None:
+            if is_damaged or self._is_raw or self._is_fragmented:
+                self._count_garbage(self._size)
             return
         # Some count the time before a stream begins as a part of the length.
         starts = [float(s.start_time * s.time_base) for s in self._container.av.streams if s.start_time and s.time_base]
