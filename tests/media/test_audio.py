@@ -149,15 +149,6 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
     assert abs(lag(ours, samples)) <= 1
 
 
-def test_a_video_without_sound_is_told_from_a_file_that_is_none(tmp_path: Path) -> None:
-    silent, text = tmp_path / "silent.mp4", tmp_path / "text.mp4"
-    write_silent_video(silent)
-    text.write_text("no media file")
-    assert reason(silent) == "no_audio"
-    assert reason(text) == "unreadable"
-    assert reason(tmp_path / "nowhere.mp4") == "not_found"
-
-
 def test_a_stream_without_sound_in_it_is_told(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "empty.wav", noise(0, 8_000), 8_000)
     assert reason(path) == "unreadable"

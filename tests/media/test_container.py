@@ -171,14 +171,6 @@ def test_the_first_frames_are_missed(tmp_path: Path, name: str) -> None:
     assert reason(path) == "corrupt"
 
 
-def test_the_last_frames_are_missed(tmp_path: Path) -> None:
-    kind = Kind("mkv", "libx264", None, {"g": "999", "bf": "0", "x264-params": "bframes=0"})
-    path = write_recording(tmp_path / "tail.mkv", kind, NUM_FRAMES)
-    for begin, size in packets_of(path)[-4:]:
-        overwrite(path, begin + 8, begin + size - 4, b"\xff" * (size - 12))
-    assert reason(path) == "corrupt"
-
-
 def test_a_rate_that_is_not_that_of_the_frames_is_refused(tmp_path: Path) -> None:
     clip = write_numbered_clip(tmp_path / "clip.mkv", 50)
     with Video(str(clip), 32) as video:

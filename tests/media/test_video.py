@@ -1,6 +1,5 @@
 """Decoding, with clips whose frames carry their numbers."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -88,12 +87,6 @@ def test_a_recording_that_tells_no_rate_has_the_average_of_its_times(tmp_path: P
     with Video(str(path), 256) as video:
         assert float(video.fps) == pytest.approx(59 / times[-1] * 1000)
     assert numbers(path) == list(range(60))
-
-
-def test_a_lower_rate_leaves_frames_out_in_time(tmp_path: Path) -> None:
-    given = numbers(write_numbered_clip(tmp_path / "clip.mp4", 100), fps=5)
-    assert len(given) == pytest.approx(20, abs=2)
-    assert np.diff(given)[3:-1].tolist() == [5] * (len(given) - 5)
 
 
 def test_a_fractional_rate_is_kept_to_its_decimals(tmp_path: Path) -> None:
@@ -274,31 +267,6 @@ def test_pictures_of_rare_formats_are_scaled_already(tmp_path: Path, pixel_forma
     assert {picture.format.pixels for picture in pictures} == {SCALED}
     for picture, frame in zip(pictures, frames, strict=True):
         assert picture.data.tobytes() == frame.tobytes()
-
-
-@pytest.mark.parametrize(
-    "name", ["a b.mp4", "quote'\"s.mp4", "%03d.mp4", "-i.mp4", "co:lon.mp4", "new\nline.mp4", "é.mp4"]
-)
-def test_any_file_name_works(tmp_path: Path, name: str) -> None:
-    path = write_numbered_clip(tmp_path / "clip.mp4", 3)
-    path.rename(tmp_path / name)
-    assert numbers(tmp_path / name) == [0, 1, 2]
-
-
-def test_an_mp4_without_its_index_is_unreadable(tmp_path: Path) -> None:
-    path = write_numbered_clip(tmp_path / "clip.mp4")
-    os.truncate(path, path.stat().st_size // 2)
-    assert reason(path) == "unreadable"
-
-
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
-    path = tmp_path / "sound.wav"
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("pcm_s16le", rate=16000, layout="mono")
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), format="s16", layout="mono")
-        sound.sample_rate = 16000
-        output.mux(stream.encode(sound))
-    assert reason(path) == "no_video"
 
 
 def test_a_frame_too_long_to_scale_is_refused(tmp_path: Path) -> None:

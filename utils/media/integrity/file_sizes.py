@@ -1,7 +1,6 @@
 """Find files that are cut off, by the sizes that their containers state.
 
-FFmpeg reads a file that is cut off up to its end and says nothing. Where it does tell, as the place of each packet in
-an mp4 file, it is asked; this reads what it does not tell, mostly in the few bytes of a header or a trailer.
+FFmpeg reads a file that is cut off up to its end and says nothing. Most sizes are in a header or a trailer.
 """
 
 import os
