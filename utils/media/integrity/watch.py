@@ -172,14 +172,13 @@ class Watch:
         there, stated, slack, unit = self._num_packets, len(sizes), 0, "packets"
         if self._format == "mp3":
             there, stated, slack = self._num_frames, read_xing(self._container.path)[1], LARGEST_XING_ERROR
-        elif self._format == "avi" and self._is_video:
-            there, slack, unit = self._num_frames, 1, "frames"
-        elif self._format == "avi":
+        elif self._format == "avi" and not self._is_video:
             there, stated, slack, unit = self._num_bytes, sum(sizes), LARGEST_OVERHEAD, "bytes"
         elif not self._is_video and self._format != MP4:
             return 0.0
         if there < stated - slack:
             self._suspect(f"{there} of its {stated} {unit} are there")
+        there = self._num_frames if self._is_video else there
         return max(0.0, 1 - there / stated) if stated and self._format in ("avi", "mp3") else 0.0
 
     def _check_end(self, end: float) -> None:
