@@ -35,7 +35,7 @@ class MediaReader:
 
     @property
     def missing(self) -> str:
-        """How much could not be read and why, for people to read; empty where nothing is wrong."""
+        """The seconds that could not be read and why, for people to read; empty where nothing is wrong."""
         return str(self._decoder.missing)
 
     @property

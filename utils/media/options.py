@@ -1,4 +1,4 @@
-"""How files are read. Imports nothing heavy, so that the command line knows the defaults."""
+"""Options of reading files. Imports nothing heavy, so that the command line knows the defaults."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ def _ignore(seconds: float) -> None:
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """What is taken for a video, and what not. Raises ValueError for a value that cannot be."""
+    """Say which files are taken, and how they are read. Raises ValueError for a value that cannot be."""
 
     max_pixels: int = 2**26
     """Of a frame, as it is stored. What is larger is refused before memory is taken for it."""

@@ -1,4 +1,4 @@
-"""How much of a stream is missing, and what follows from it."""
+"""Measure how much of a stream is missing, and judge it by the options."""
 
 from collections import Counter, deque
 
