@@ -42,11 +42,6 @@ class MediaReader:
     def missing_seconds(self) -> float:
         return self._decoder.missing.seconds
 
-    @property
-    def missing_seconds(self) -> float:
-        """How much could not be read."""
-        return 0.0
-
 
 class Decoder:
     """The frames of one stream of a container, to be iterated over once. Raises MediaError, at once or in the end."""
