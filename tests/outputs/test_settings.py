@@ -15,18 +15,6 @@ def settings_in(folder: Path) -> dict[str, Settings]:
     return {feature_type: entry.settings for feature_type, entry in read_records(folder).items()}
 
 
-def test_each_feature_type_has_its_own_record(tmp_path: Path) -> None:
-    assert read_records(tmp_path) == {}
-    first = record(tmp_path, "i3d", {"stack_size": 64, "extraction_fps": None})
-    record(tmp_path, "vggish", {"postprocess": False}, overwrite=True)
-    assert read_records(tmp_path)["i3d"] == first
-    assert settings_in(tmp_path) == {
-        "i3d": {"stack_size": 64, "extraction_fps": None},
-        "vggish": {"postprocess": False},
-    }
-    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
-
-
 def test_what_is_recorded_later_comes_on_top_if_it_agrees(tmp_path: Path) -> None:
     first = record(tmp_path, "i3d", {"tail": "cycle", "rgb": "abc"})
     assert record(tmp_path, "i3d", {"tail": "cycle", "flow": "def"}).since == first.since

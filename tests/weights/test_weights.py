@@ -107,35 +107,26 @@ def test_random_weights_are_the_same_every_time_and_keep_the_spread_of_activatio
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT, or something worse: each of `plan` is how the next answer is to be, and then all are good."""
+    """Serves `content`, or something worse: each of `plan` is how the next answer is to be, and then all are good."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/weights.pt"
+        self.content = CONTENT
         self.plan: list[str] = []
         self.ranges: list[str | None] = []
-        self.content = CONTENT
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/weights.pt"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        server = self.server
-        server.ranges.append(self.headers.get("Range"))
+        server, content, asked = self.server, self.server.content, self.headers.get("Range")
+        server.ranges.append(asked)
         how = server.plan.pop(0) if server.plan else "good"
-        if how.isdigit():
-            self.send_error(int(how))
-            return
-        content = server.content
-        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
-        if how == "ignores ranges":
-            start = 0
-        if start >= len(content):
-            self.send_error(416)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and how != "ignores ranges" else 0
+        if how.isdigit() or start >= len(content):
+            self.send_error(int(how) if how.isdigit() else 416)
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))

@@ -29,8 +29,7 @@ class Output:
     folder: Path
     feature_type: str
     suffixes: tuple[str, ...]
-    since: float = 0.0
-    """The st_mtime that files made with the recorded settings are later than."""
+    since: float = 0.0  # the st_mtime that files made with the recorded settings are later than
 
     def is_done(self, stem: str) -> bool:
         """Say if all of a video's files are there, whole, and of these settings."""
