@@ -43,12 +43,12 @@ class Config(Protocol):
         """What the features depend on, besides the weights."""
 
     @property
-    def weights(self) -> str:
-        """`pretrained` or `random`."""
-
-    @property
     def frames_path(self) -> str | None:
         """Where scaled frames are written to, for people to look at."""
+
+    @property
+    def weights(self) -> str:
+        """`pretrained` or `random`."""
 
     def weights_wanted(self) -> WantedWeights:
         """Return the weights that the features need."""
@@ -71,7 +71,7 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every group of options has."""
+    """What the groups of options have in common, and every Config."""
 
     title: ClassVar[str]
     """Of the group, in the help."""
@@ -81,7 +81,6 @@ class Options:
 
     @property
     def settings(self) -> dict[str, object]:
-        """The options that features depend on."""
         recorded = [field.name for field in dataclasses.fields(self) if field.metadata["changes_features"]]
         return {name: getattr(self, name) for name in recorded}
 
@@ -90,7 +89,7 @@ class Options:
         return None
 
     def check_devices(self, devices: Sequence[str]) -> None:
-        """Raise ValueError where a device cannot do what the options ask for."""
+        pass
 
     def describe_saved(self, path: str, outputs: Sequence[str]) -> str:
         return ""
@@ -103,10 +102,8 @@ class StackOptions(Options):
     title = "stacks of frames"
     min_stack_size: ClassVar[int] = 1
 
-    stack_size: int = option(64, "frames a feature is made of", metavar="FRAMES", changes_features=True)
-    step_size: int = option(
-        64, "frames from one feature's start to the next one's", metavar="FRAMES", changes_features=True
-    )
+    stack_size: int = option(64, "frames a feature is made of", metavar="N", changes_features=True)
+    step_size: int = option(64, "frames from one stack's start to the next one's", metavar="N", changes_features=True)
     tail: str = option(
         "cycle",
         "make the frames that no full stack holds one more stack, repeated cyclically; or drop them",
@@ -127,18 +124,12 @@ class FrameOptions(Options):
     """For extractors of frames."""
 
     title = "frames"
-    crop_size: ClassVar[int] = 1
+    crop_size: ClassVar[int] = 1  # pixels that the network sees
 
     extraction_fps: float | None = option(
-        None,
-        "frames a second to extract from (default: the video's own rate)",
-        type=float,
-        metavar="FPS",
-        changes_features=True,
+        None, "frames a second (default: the video's own rate)", type=float, metavar="FPS", changes_features=True
     )
-    min_side_size: int = option(
-        256, "pixels that the smaller side is scaled to", metavar="PIXELS", changes_features=True
-    )
+    min_side_size: int = option(256, "pixels that the smaller side is scaled to", metavar="N", changes_features=True)
     keep_frames: bool = option(False, "also write the scaled frames to <tmp_path>/<video>_frames, as PNG")
     tmp_path: str = option("./tmp", "where --keep_frames writes to", metavar="FOLDER")
     hardware_decoding: bool = option(
@@ -172,15 +163,13 @@ class PrecisionOptions(Options):
 
     precision: str | None = option(
         None,
-        "what the networks compute in (default: "
-        + " and ".join(f"{precision} on {kind}" for kind, precision in DEFAULT_PRECISION.items())
-        + ")",
-        choices=tuple(sorted({precision for kind in PRECISIONS.values() for precision in kind})),
+        "what the networks compute in (default: {cpu} on CPUs, {cuda} on GPUs)".format(**DEFAULT_PRECISION),
+        choices=sorted({precision for precisions in PRECISIONS.values() for precision in precisions}),
         changes_features=True,
     )
     batch_size: int | None = option(
         None,
-        "frames, or patches of sound, that the networks see at once (default: as many as memory and speed suggest)",
+        "frames, or patches of sound, that go through a network at once (default: as suits)",
         type=int,
         metavar="N",
     )
@@ -202,11 +191,10 @@ class PrecisionOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOptions(Options):
-    """For extractors with weights."""
+    """For extractors with weights; they say which, in `weights_wanted`."""
 
     title = "weights"
-    network_paths: ClassVar[tuple[str, ...]] = ()
-    """The options that name checkpoints of networks."""
+    network_paths: ClassVar[tuple[str, ...]] = ()  # the options that name checkpoints of networks
 
     weights: str = option(
         "pretrained",
@@ -221,5 +209,4 @@ class WeightsOptions(Options):
                 raise ValueError(f"--{name} does not go with --weights random")
 
     def weights_wanted(self) -> WantedWeights:
-        """Return the weights that the features need; none unless an extractor says so."""
         return {}

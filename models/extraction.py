@@ -1,6 +1,7 @@
 """The job: what a worker does with one video, from its path to saved features. Imports no torch."""
 
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -17,7 +18,8 @@ from utils.outputs import writers
 from utils.outputs.resume import Output
 from utils.results import Row
 from utils.video_list import stem_of
-from utils.weights.download import fingerprint, obtain
+from utils.weights.download import git_blob, obtain
+from utils.workers.process import ExtractVideo
 
 UNTRAINED = "WARNING: --weights random: the networks are UNTRAINED, and these features mean NOTHING"
 
@@ -40,7 +42,7 @@ class Job:
     devices: tuple[str, ...]
     """One for each worker."""
 
-    def __call__(self, device: str) -> "Extraction":
+    def __call__(self, device: str) -> ExtractVideo:
         # Threads that wait for each other sleep, so that other work on the cores costs no more than its share.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
         import torch
@@ -52,45 +54,34 @@ class Job:
             extractor = models.load_extractor(self.feature_type)(self.config, device, self.devices.count(device))
         except ValueError as error:
             raise CannotStartError(str(error)) from error
-        return Extraction(self, extractor)
+        return functools.partial(self._extract, extractor)
 
     def stem(self, path: str) -> str:
         """Return what the outputs of a video are called after, below the output path."""
         return self.stems.get(path) or stem_of(path)
 
-
-@dataclass(frozen=True)
-class Extraction:
-    """Extracts the features of one video, and saves or describes them."""
-
-    job: Job
-    extractor: Extractor
-
-    def __call__(self, path: str, on_open: Callable[[float], None]) -> Row:
-        """Return the row of a video that is done. Raises ExtractionError."""
+    def _extract(self, extractor: Extractor, path: str, on_open: Callable[[float], None]) -> Row:
+        """Extract the features of one video and save or describe them. Raises ExtractionError."""
         from torch import AcceleratorError
 
-        stem = self.job.stem(path)
-        decode = dataclasses.replace(self.job.decode, on_open=on_open)
+        stem = self.stem(path)
+        decode = dataclasses.replace(self.decode, on_open=on_open)
         try:
-            features = self.extractor.extract(path, decode, frames_folder(self.job.config, stem))
+            features = extractor.extract(path, decode, frames_folder(self.config, stem))
         except AcceleratorError as error:  # after which a GPU does nothing more for this process
             raise BrokenWorkerError(str(error)) from error
-        if self.job.output is None:
-            outputs = []
-            report = "\n".join(filter(None, [writers.describe(path, features), features.report]))
-        else:
-            outputs = writers.save_numpy(features, self.job.output.folder, stem)
-            report = f"{path}\n{features.report}" if features.report else ""
-        return Row(
+        row = Row(
             path,
             "ok",
-            outputs=outputs,
             seconds=features.seconds,
-            report=report,
             missing=features.missing,
             missing_seconds=features.missing_seconds,
+            report=f"{path}\n{features.report}" if features.report else "",
         )
+        if self.output is None:
+            report = "\n".join(filter(None, [writers.describe(path, features), features.report]))
+            return dataclasses.replace(row, report=report)
+        return dataclasses.replace(row, outputs=writers.save_numpy(features, self.output.folder, stem))
 
 
 def frames_folder(config: Config, stem: str) -> Path | None:
@@ -110,5 +101,5 @@ def with_weights(config: Config) -> tuple[Config, dict[str, object]]:
         fingerprints = dict.fromkeys(wanted, "random")
         wanted = {name: (file, given) for name, (file, given) in wanted.items() if given is not None}
     paths = obtain(wanted)
-    fingerprints |= {name: fingerprint(file, given) for name, (file, given) in wanted.items()}
+    fingerprints |= {name: git_blob(path) for name, path in paths.items()}
     return dataclasses.replace(config, **{name: str(path) for name, path in paths.items()}), fingerprints

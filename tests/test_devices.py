@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from utils import devices
-from utils.devices import DEFAULT_PRECISION, PRECISIONS, DeviceError, dtype_of, precision_on, resolve, set_tf32
+from utils.devices import DEFAULT_PRECISION, PRECISIONS, dtype_of, precision_on, resolve, set_tf32
 
 GB = 10**9
 
@@ -24,7 +24,7 @@ def test_devices_are_those_with_the_given_ids_or_all_gpus_or_else_the_cpu(num_gp
     if num_gpus == 3:
         assert resolve(["2", "cpu", "0"]) == ["cuda:2", "cpu", "cuda:0"]
     else:
-        with pytest.raises(DeviceError, match="device id 2: no such GPU here; there is cpu"):
+        with pytest.raises(ValueError, match="device id 2: no such GPU here; there is cpu"):
             resolve(["2"])
 
 
@@ -41,7 +41,7 @@ def test_devices_are_those_with_the_given_ids_or_all_gpus_or_else_the_cpu(num_gp
 )
 def test_a_wrong_id_is_named(monkeypatch: pytest.MonkeyPatch, ids: list[str], message: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    with pytest.raises(DeviceError, match=message):
+    with pytest.raises(ValueError, match=message):
         resolve(ids)
 
 
@@ -74,7 +74,7 @@ def test_a_device_has_the_precision_that_is_wanted_or_its_own_default() -> None:
     assert precision_on("cuda:1", None) == DEFAULT_PRECISION["cuda"] == "mixed"
     for precision in PRECISIONS["cuda"]:
         assert precision_on("cuda:0", precision) == precision
-    with pytest.raises(DeviceError, match="--precision tf32: a CPU computes in fp32 or bf16"):
+    with pytest.raises(ValueError, match="--precision tf32: a CPU computes in fp32 or bf16"):
         precision_on("cpu", "tf32")
 
 

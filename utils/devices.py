@@ -19,15 +19,11 @@ BYTES_PER_WORKER = 12 * 10**9  # of a GPU's memory, for both I3D streams at full
 PRINT_FREE_BYTES = "import sys, torch; print(*(torch.cuda.mem_get_info(gpu)[0] for gpu in sys.argv[1:]))"
 
 
-class DeviceError(ValueError):
-    """A device id that this machine does not have, or that is none; the message lists what there is."""
-
-
 def precision_on(device: str, wanted: str | None) -> str:
-    """Return the wanted precision, or the device's default. Raises DeviceError where that is slow or not there."""
+    """Return the wanted precision, or the device's default. Raises ValueError where that is slow or not there."""
     kind = device.partition(":")[0]
     if wanted is not None and wanted not in PRECISIONS[kind]:
-        raise DeviceError(f"--precision {wanted}: a CPU computes in {' or '.join(PRECISIONS[kind])}")
+        raise ValueError(f"--precision {wanted}: a CPU computes in {' or '.join(PRECISIONS[kind])}")
     return wanted or DEFAULT_PRECISION[kind]
 
 
@@ -58,15 +54,16 @@ def device_context(device: str) -> AbstractContextManager[object]:
 def resolve(ids: Sequence[str] | None) -> list[str]:
     """Return PyTorch's names of the devices with the given ids, or of all GPUs, or else of the CPU.
 
-    An id is a GPU's number, each at most once, or `cpu`, as often as workers are to share it.
+    An id is a GPU's number, each at most once, or `cpu`, as often as workers are to share it. Raises ValueError, which
+    lists what there is.
     """
     for device_id in ids or ():
         if device_id != CPU and not (device_id.isascii() and device_id.isdigit()):
-            raise DeviceError(f"device id {device_id!r}: must be the number of a GPU, or {CPU}")
+            raise ValueError(f"device id {device_id!r}: must be the number of a GPU, or {CPU}")
     numbers = [int(device_id) for device_id in ids or () if device_id != CPU]
     twice = sorted({number for number in numbers if numbers.count(number) > 1})
     if twice:
-        raise DeviceError(f"device id {twice[0]} is given twice; --workers_per_gpu sets how many workers a GPU takes")
+        raise ValueError(f"device id {twice[0]} is given twice; --workers_per_gpu sets how many workers a GPU takes")
     if ids and not numbers:
         return list(ids)
 
@@ -76,7 +73,7 @@ def resolve(ids: Sequence[str] | None) -> list[str]:
     for number in numbers:
         if number >= num_gpus:
             there = ", ".join([*map(str, range(num_gpus)), CPU])
-            raise DeviceError(f"device id {number}: no such GPU here; there is {there}")
+            raise ValueError(f"device id {number}: no such GPU here; there is {there}")
     if ids:
         return [device_id if device_id == CPU else f"cuda:{int(device_id)}" for device_id in ids]
     return [f"cuda:{number}" for number in range(num_gpus)] or [CPU]

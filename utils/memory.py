@@ -38,24 +38,16 @@ def retry_with_half_batch(work: Callable[[int], Result], batch_size: int) -> Res
 
     Raises OutOfMemoryError where that is too much as well.
     """
+    import torch
+
     for size in (batch_size, max(1, batch_size // 2)):
         try:
             return work(size)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
             said = str(error) or type(error).__name__
-        _free_memory()
+            if not isinstance(error, MemoryError) and not any(words in said.lower() for words in OUT_OF_MEMORY):
+                raise
+        gc.collect()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
     raise OutOfMemoryError(f"not enough memory, in batches of half the size either: {said}")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
-
-
-def _free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()

@@ -144,14 +144,14 @@ def make_bad_sounds(folder: Path) -> dict[str, str]:
     cut_off(remuxed(at_end, folder.parent / "front.mp4", movflags="faststart"), folder / "cut, index in front.mp4")
     cut_off(folder / "plain.wav", folder / "cut.wav")
     overwritten(
-        write_sound(folder.parent / "whole.flac", chord(2, RATE_HZ), RATE_HZ, "flac"), folder / "overwritten.flac"
+        write_sound(folder.parent / "whole.mp3", chord(2, RATE_HZ), RATE_HZ, "libmp3lame"), folder / "overwritten.mp3"
     )
     return {
         "short.wav": "too_short",
         "cut, index at the end.mp4": "unreadable",
         "cut, index in front.mp4": "truncated",
         "cut.wav": "truncated",
-        "overwritten.flac": "corrupt",
+        "overwritten.mp3": "corrupt",
         **make_no_media(folder, "wav"),
     }
 

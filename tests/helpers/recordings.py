@@ -49,9 +49,11 @@ KINDS = {
     "flv h264": Kind("flv", "libx264", "aac", X264),
     "mpg": Kind("mpg", "mpeg1video", "mp2", {"g": "6"}),
     "gif": Kind("gif", "gif", pixel_format="rgb8"),
+    "wmv": Kind("wmv", "wmv2", "wmav2", {"g": "6"}),
     "wav": Kind("wav", None, "pcm_s16le"),
     "flac": Kind("flac", None, "flac"),
     "mp3": Kind("mp3", None, "libmp3lame"),
+    "ac3": Kind("ac3", None, "ac3"),
     "m4a": Kind("m4a", None, "aac"),
     "aac": Kind("aac", None, "aac"),
     "ogg flac": Kind("ogg", None, "flac"),
@@ -81,6 +83,8 @@ def write_recording(path: Path, kind: Kind, num_frames: int = 10, seconds: float
         if kind.audio:
             audio = output.add_stream(kind.audio, rate=kind.rate_hz, layout="mono")
             assert isinstance(audio, av.AudioStream)
+            if kind.audio == "wmav2":
+                audio.bit_rate = 64_000  # which its encoder wants to be told
             tracks.append((audio, iter(_blocks(audio, seconds, kind.rate_hz)).__next__))
         due = [(0.0, i) for i in range(len(tracks))]
         while due:

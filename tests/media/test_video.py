@@ -1,6 +1,5 @@
 """Decoding, with clips whose frames carry their numbers."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -90,24 +89,10 @@ def test_a_recording_that_tells_no_rate_has_the_average_of_its_times(tmp_path: P
     assert numbers(path) == list(range(60))
 
 
-def test_a_lower_rate_leaves_frames_out_in_time(tmp_path: Path) -> None:
-    given = numbers(write_numbered_clip(tmp_path / "clip.mp4", 100), fps=5)
-    assert len(given) == pytest.approx(20, abs=2)
-    assert np.diff(given)[3:-1].tolist() == [5] * (len(given) - 5)
-
-
 def test_a_fractional_rate_is_kept_to_its_decimals(tmp_path: Path) -> None:
     with Video(str(write_numbered_clip(tmp_path / "clip.mp4")), 256, 12.34) as video:
         assert video.fps == Fraction(617, 50)
         assert len(list(video)) == pytest.approx(2 * 12.34, abs=2)
-
-
-def test_variable_frame_times_become_a_constant_rate(tmp_path: Path) -> None:
-    path = write_numbered_clip(tmp_path / "clip.mkv", 6, times_ms=[0, 40, 80, 400, 440, 480])
-    given = numbers(path, fps=25)
-    assert len(given) == pytest.approx(13, abs=1)
-    assert given == sorted(given)
-    assert given.count(2) >= 6
 
 
 @pytest.mark.parametrize(
@@ -123,13 +108,6 @@ def test_variable_frame_times_become_a_constant_rate(tmp_path: Path) -> None:
 )
 def test_the_smaller_side_is_scaled_and_the_aspect_kept(size: tuple[int, int], scaled: tuple[int, int]) -> None:
     assert scale_size(*size, 256) == scaled
-
-
-@pytest.mark.parametrize(("width", "height"), [(240, 320), (321, 243), (16, 16)])
-def test_frames_have_the_scaled_size(tmp_path: Path, width: int, height: int) -> None:
-    path = write_numbered_clip(tmp_path / "clip.mkv", 2, width, height, codec="ffv1", pixel_format="bgr0")
-    with Video(str(path), 256) as video:
-        assert [frame.shape[1::-1] for frame in video] == [scale_size(width, height, 256)] * 2
 
 
 @pytest.mark.parametrize(
@@ -162,35 +140,6 @@ def test_the_display_matrix_is_applied(tmp_path: Path, matrix: tuple[int, int, i
             is_bright = tuple(frame[y, x] > 128)
             seen += next(name for name, colour in colours.items() if tuple(c > 128 for c in colour) == is_bright)
     assert seen == corners
-
-
-@pytest.mark.parametrize(("matrix", "weights"), [(1, (0.2126, 0.0722)), (5, (0.299, 0.114)), (9, (0.2627, 0.0593))])
-@pytest.mark.parametrize("is_full_range", [False, True])
-def test_the_streams_colour_matrix_and_range_are_respected(
-    tmp_path: Path, matrix: int, weights: tuple[float, float], is_full_range: bool
-) -> None:
-    red, green, blue = 204, 76, 51
-    luma_red, luma_blue = weights
-    luma = luma_red * red + luma_blue * blue + (1 - luma_red - luma_blue) * green
-    chroma = [(blue - luma) / (2 * (1 - luma_blue)), (red - luma) / (2 * (1 - luma_red))]
-    scale, offset, chroma_scale = (1, 0, 1) if is_full_range else (219 / 255, 16, 224 / 255)
-    planes = [offset + scale * luma, *(128 + chroma_scale * value for value in chroma)]
-    path = tmp_path / "colour.mkv"
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("ffv1", rate=25)
-        stream.width = stream.height = 64
-        stream.pix_fmt = "yuv444p"
-        stream.codec_context.colorspace = matrix
-        stream.codec_context.color_range = 2 if is_full_range else 1
-        picture = av.VideoFrame(64, 64, "yuv444p")
-        picture.colorspace, picture.color_range = matrix, 2 if is_full_range else 1
-        for plane, value in zip(picture.planes, planes, strict=True):
-            plane.update(bytes([round(value)]) * plane.buffer_size)
-        output.mux(stream.encode(picture))
-        output.mux(stream.encode(None))
-    with Video(str(path), 256) as video:
-        frame = next(iter(video))
-    assert np.abs(frame.astype(int) - (red, green, blue)).max() <= 2
 
 
 def test_frames_of_a_real_clip_are_those_of_ffmpeg_to_the_bit(shared: Path) -> None:
@@ -318,75 +267,6 @@ def test_pictures_of_rare_formats_are_scaled_already(tmp_path: Path, pixel_forma
     assert {picture.format.pixels for picture in pictures} == {SCALED}
     for picture, frame in zip(pictures, frames, strict=True):
         assert picture.data.tobytes() == frame.tobytes()
-
-
-def test_pictures_of_a_change_in_mid_stream_are_to_have_the_first_ones_size(tmp_path: Path) -> None:
-    parts = [write_numbered_clip(tmp_path / f"{i}.ts", 20, *size) for i, size in enumerate([(320, 240), (640, 360)])]
-    path = tmp_path / "both.ts"
-    path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with Video(str(path), 256) as video:
-        pictures = list(video.raw_frames())
-    assert [number_in(picture) for picture in pictures] == [*range(20), *range(20)]
-    assert [picture.format.height for picture in pictures] == [240] * 20 + [360] * 20
-    assert {(picture.format.scaled_width, picture.format.scaled_height) for picture in pictures} == {(341, 256)}
-
-
-def test_pictures_that_are_to_be_too_large_are_refused(tmp_path: Path) -> None:
-    path = write_numbered_clip(tmp_path / "thin.mkv", 1, 4000, 10, codec="ffv1", pixel_format="yuv420p")
-    with Video(str(path), 2000) as video, pytest.raises(MediaError, match="over the limit") as caught:
-        next(video.raw_frames())
-    assert caught.value.reason == "bad_size"
-
-
-@pytest.mark.parametrize(
-    "name", ["a b.mp4", "quote'\"s.mp4", "%03d.mp4", "-i.mp4", "co:lon.mp4", "new\nline.mp4", "é.mp4"]
-)
-def test_any_file_name_works(tmp_path: Path, name: str) -> None:
-    path = write_numbered_clip(tmp_path / "clip.mp4", 3)
-    path.rename(tmp_path / name)
-    assert numbers(tmp_path / name) == [0, 1, 2]
-
-
-def test_a_file_name_that_is_no_text_works(tmp_path: Path) -> None:
-    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4")
-    os.rename(write_numbered_clip(tmp_path / "clip.mp4", 3), path)
-    assert numbers(path) == [0, 1, 2]
-
-
-@pytest.mark.parametrize("content", [b"", b"no video at all\n" * 100, b"<!DOCTYPE html><html></html>", bytes(5000)])
-def test_what_is_no_video_is_unreadable(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "text.mp4"
-    path.write_bytes(content)
-    assert reason(path) == "unreadable"
-
-
-def test_an_mp4_without_its_index_is_unreadable(tmp_path: Path) -> None:
-    path = write_numbered_clip(tmp_path / "clip.mp4")
-    os.truncate(path, path.stat().st_size // 2)
-    assert reason(path) == "unreadable"
-
-
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
-    path = tmp_path / "sound.wav"
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("pcm_s16le", rate=16000, layout="mono")
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), format="s16", layout="mono")
-        sound.sample_rate = 16000
-        output.mux(stream.encode(sound))
-    assert reason(path) == "no_video"
-
-
-def test_what_is_no_file_is_told_before_it_is_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo.mp4")
-    assert reason(tmp_path / "none.mp4") == "not_found"
-    assert reason(tmp_path) == "not_a_file"
-    assert reason(tmp_path / "fifo.mp4") == "not_a_file"
-
-
-def test_a_list_of_files_to_join_is_not_followed(tmp_path: Path) -> None:
-    write_numbered_clip(tmp_path / "clip.mp4", 3)
-    with pytest.raises(MediaError):
-        Video(f"concat:{tmp_path / 'clip.mp4'}", 256)
 
 
 def test_a_frame_too_long_to_scale_is_refused(tmp_path: Path) -> None:

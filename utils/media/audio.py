@@ -1,4 +1,4 @@
-"""Path -> sound, streamed, in time with the picture."""
+"""Path -> audio samples, streamed, in time with the video's frames."""
 
 import math
 from collections.abc import Iterator
@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import MediaError
-from utils.media.container import BROADCAST, Container, DecodeErrors, cause
+from utils.media.container import BROADCAST, RESTART_SECONDS, Container, DecodeErrors, cause
 from utils.media.decoder import Decoder, MediaReader
-from utils.media.integrity.watches import RESTART_SECONDS
 from utils.media.options import DecodeOptions
 
 Samples = npt.NDArray[np.int16]
@@ -22,11 +21,10 @@ Samples = npt.NDArray[np.int16]
 JITTER_SECONDS = Fraction(1, 10)  # that a sound's times may be off before it is corrected, as in FFmpeg's aresample
 MAX_SLIP_SECONDS = 0.9 * float(JITTER_SECONDS)  # within which nothing is to be corrected, however it is rounded
 RATES_HZ = range(1000, 768_001)  # that a sound is believed to have
-GAPLESS = ("flac", "mp3", "wav", "w64", "aiff", "au", "caf", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape", "ogg")
 
 
 class Audio(MediaReader):
-    """The sound of a video or an audio file: 16-bit samples at its own rate, `rate_hz`, in time with the picture.
+    """The sound of a video or an audio file: 16-bit samples at its own rate, `rate_hz`, in time with its frames.
 
     Iterate over it once, inside `with`: it gives blocks of about a second, of which each has its own number of
     channels. Sample i is heard i / rate_hz seconds after the first frame of the video is shown, or after the sound
@@ -47,15 +45,13 @@ class Audio(MediaReader):
             first = next(decoded, None)
             if first is None:
                 raise MediaError("unreadable", f"{path}: its audio stream holds no sound")
-        except DecodeErrors as error:
+            if first.sample_rate not in RATES_HZ:
+                raise MediaError("corrupt", f"{path}: {first.sample_rate} samples a second")
+        except BaseException as error:
             self._container.close()
-            raise self._corrupt(error) from error
-        except MediaError:
-            self._container.close()
+            if isinstance(error, DecodeErrors):
+                raise self._corrupt(error) from error
             raise
-        if first.sample_rate not in RATES_HZ:
-            self._container.close()
-            raise MediaError("corrupt", f"{path}: {first.sample_rate} samples a second")
         self.rate_hz = first.sample_rate
         self._decoded = chain([first], decoded)
 
@@ -63,7 +59,7 @@ class Audio(MediaReader):
         held: list[Samples] = []
         num_held = 0
         try:
-            for samples in self._in_time():
+            for samples in self._align():
                 if held and (num_held >= self.rate_hz or samples.shape[1] != held[0].shape[1]):
                     yield np.concatenate(held)
                     held, num_held = [], 0
@@ -74,24 +70,26 @@ class Audio(MediaReader):
         if held:
             yield np.concatenate(held)
 
-    def _in_time(self) -> Iterator[Samples]:
+    def _align(self) -> Iterator[Samples]:
         """The decoded samples, with silence or without a beginning where their times say so.
 
         Where the time jumps back, or the clock starts anew, sound goes on.
         """
-        picture = self._container.video()
-        zero = _seconds(picture.start_time, picture.time_base) if picture else None
+        video = self._container.video()
+        zero = _to_seconds(video.start_time, video.time_base) if video else None
         can_restart = self._container.av.format.name in BROADCAST
         skew = 0  # samples, of all jumps so far
         begin = math.inf  # seconds, at which sound that has always been in time began
-        for frame, samples in self._converted():
+        for frame, samples in self._convert():
             gap = 0
             time = None
             if frame is not None and (frame.time is None or abs(frame.time - begin - self.seconds) > MAX_SLIP_SECONDS):
-                time = _seconds(frame.pts, frame.time_base)
+                time = _to_seconds(frame.pts, frame.time_base)
             if time is not None:
                 if zero is not None and not self._container.can_last(zero - time, zero - time):
-                    self._decoder.lose("corrupt", f"its picture begins {float(zero - time):.0f} s after its sound")
+                    self._decoder.missing.refuse(
+                        "corrupt", f"its video begins {float(zero - time):.0f} s after its sound"
+                    )
                     zero = None
                 zero = time if zero is None else zero
                 gap = round((time - zero) * self.rate_hz) - skew - self.num_samples
@@ -102,17 +100,15 @@ class Audio(MediaReader):
                     skew += gap
                     gap = 0
                 elif not self._container.can_last(ahead, time - zero):
-                    self._decoder.lose("corrupt", f"its time jumps by {float(ahead):.0f} s")
+                    self._decoder.missing.refuse("corrupt", f"its time jumps by {float(ahead):.0f} s")
                     skew += gap
                     gap = 0
                 begin = float(zero) + skew / self.rate_hz
-            if gap > 0 and self.num_samples and self._container.av.format.name in GAPLESS:
-                self._decoder.lose("corrupt", f"{gap / self.rate_hz:.2f} s of its sound are missing")
             for start in range(0, gap, self.rate_hz):
-                yield self._given(np.zeros((min(self.rate_hz, gap - start), samples.shape[1]), np.int16))
-            yield self._given(samples[max(0, -gap) :])
+                yield self._count(np.zeros((min(self.rate_hz, gap - start), samples.shape[1]), np.int16))
+            yield self._count(samples[max(0, -gap) :])
 
-    def _converted(self) -> Iterator[tuple[av.AudioFrame | None, Samples]]:
+    def _convert(self) -> Iterator[tuple[av.AudioFrame | None, Samples]]:
         """The decoded samples at one rate, with the frame that they begin, if they do."""
         convert, before = av.AudioResampler(), None
         for frame in self._decoded:
@@ -128,18 +124,18 @@ class Audio(MediaReader):
 
     @property
     def seconds(self) -> float:
-        """How long what was given so far is."""
+        """The length of what was given so far."""
         return self.num_samples / self.rate_hz
 
-    def _given(self, samples: Samples) -> Samples:
+    def _count(self, samples: Samples) -> Samples:
         self.num_samples += len(samples)
         return samples
 
-    def _corrupt(self, error: Exception) -> MediaError:
+    def _corrupt(self, error: BaseException) -> MediaError:
         return MediaError("corrupt", f"{self.path}: decoding its sound failed: {cause(error)}")
 
 
-def _seconds(time: int | None, time_base: Fraction | None) -> Fraction | None:
+def _to_seconds(time: int | None, time_base: Fraction | None) -> Fraction | None:
     """A time in units of `time_base`, both of which the file may not tell, in seconds."""
     if time is None or time_base is None:
         return None

@@ -7,10 +7,12 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import av.logging
 from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 
 from utils.errors import MediaError
+from utils.media.integrity import demuxer_errors
 from utils.media.options import DecodeOptions
 from utils.video_list import explain_missing
 
@@ -28,41 +30,62 @@ FORMATS = (
 MAX_GAP_SECONDS = 3600  # that a frame is believed to be shown, or silence to last,
 MIN_GAP_SECONDS = 60  # and that it always is
 MIN_BYTES_PER_SECOND = 4  # of a file with such gaps
+RESTART_SECONDS = 10  # by which a broadcast's time jumps where recordings were joined, rather than packets are missing
+FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
 BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, and whose clock may start anew
 
 
 class Container:
     """A media file that is open, until `close`. Raises MediaError for what is none, or not allowed.
 
-    With `hwaccel` its pictures are decoded there; raises DecodeErrors where there is no such thing.
+    With `hwaccel` its frames are decoded there; raises DecodeErrors where there is no such thing.
     """
+
+    _is_open = False
 
     def __init__(self, path: str, options: DecodeOptions, hwaccel: HWAccel | None = None) -> None:
         self.path = path
         self.options = options
+        self.demuxer_errors: list[str] = []
+        """Messages of the demuxer that nobody has taken from here yet."""
         _check(path)
+        demuxer_errors.start()
         try:
-            self.av = av.open(
-                f"file:{path}",
-                mode="r",
-                options=codec_options(options),  # of the decoders that look into the streams
-                container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
-                metadata_errors="replace",
-                hwaccel=hwaccel,
-            )
-        except DecodeErrors as error:
-            if hwaccel is not None:
+            with av.logging.Capture() as messages:
+                self.av = av.open(
+                    f"file:{path}",
+                    mode="r",
+                    options=codec_options(options),  # of the decoders that look into the streams
+                    container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
+                    metadata_errors="replace",
+                    hwaccel=hwaccel,
+                )
+        except BaseException as error:
+            demuxer_errors.stop()
+            if hwaccel is not None or not isinstance(error, DecodeErrors):
                 raise
             raise MediaError("unreadable", f"{path}: not a media file that can be read: {cause(error)}") from error
+        self._is_open = True
+        self._take(messages)
         duration = self.av.duration
         self.seconds = duration / av.time_base if duration and duration > 0 else None
 
     def close(self) -> None:
-        self.av.close()
+        """Close the file, if it is open, after its decoders' threads have ended what they do: see `demuxer_errors`."""
+        if self._is_open:
+            self._is_open = False
+            for stream in self.av.streams:
+                if stream.codec_context is not None:
+                    stream.codec_context.flush_buffers()
+            self.av.close()
+            demuxer_errors.stop()
+
+    __del__ = close
 
     def can_last(self, gap_seconds: Fraction, end_seconds: Fraction) -> bool:
-        """Whether nothing can come for so long, up to a time since the begin, as in a slide show; else that time is
-        damaged, and a short file would become an endless one.
+        """Tell whether nothing may come for so long, up to a time since the begin, as in a slide show.
+
+        Where it may not, the time is damaged: a short file would become an endless one.
         """
         if gap_seconds <= MIN_GAP_SECONDS:
             return True
@@ -74,12 +97,21 @@ class Container:
         packets = self.av.demux()
         while True:
             try:
-                packet = next(packets, None)
+                with av.logging.Capture() as messages:
+                    packet = next(packets, None)
             except IndexError:  # PyAV, at the end of a file in which a stream appeared that was not there before
                 return
+            finally:
+                self._take(messages)
             if packet is None or (not packet.size and packet.dts is None):  # the latter says that the file has ended
                 return
             yield packet
+
+    def _take(self, messages: list[tuple[int, str, str]]) -> None:
+        name = self.av.format.name  # under which a demuxer logs
+        self.demuxer_errors += [
+            text.strip() for level, who, text in messages if level <= av.logging.ERROR and who == name
+        ]
 
     def video(self) -> av.VideoStream | None:
         """The first video stream that is no cover picture."""
@@ -88,12 +120,12 @@ class Container:
 
 
 def codec_options(options: DecodeOptions) -> dict[str, str]:
-    """What keeps decoders from taking memory for a huge frame. They count what they add at its sides."""
+    """Return what keeps decoders from taking memory for a huge frame. They count what they add at its sides."""
     return {"max_pixels": str(2 * options.max_pixels + 2**16)}
 
 
-def cause(error: Exception) -> str:
-    """What FFmpeg said, without the error number and the path that it adds."""
+def cause(error: BaseException) -> str:
+    """Return what FFmpeg said, without the error number and the path that it adds."""
     return str(getattr(error, "strerror", None) or error)
 
 

@@ -10,7 +10,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-SLACK = Fraction(11, 10)  # slots that a frame may be early or late before one is left out or repeated
+# Of FFmpeg's `ffmpeg -r`, in slots: how early or late a frame may be before one is left out or repeated, and the part
+# of a late frame's delay that is not filled with the frame before it (delta0 in `video_sync_process`).
+SLACK, SLACK_BEFORE = Fraction(11, 10), Fraction(6, 10)
 
 
 def to_constant_fps(timed: Iterable[tuple[Fraction, Item]], rate: Fraction, own_rate: Fraction) -> Iterator[Item]:
@@ -30,7 +32,7 @@ def to_constant_fps(timed: Iterable[tuple[Fraction, Item]], rate: Fraction, own_
         gap = (seconds - first) * rate - num_given  # slots between the last output's end and this item
         until = gap + length
         repeats = 0 if until < -SLACK else 1 if until <= SLACK else round(until)
-        of_previous = min(round(gap - Fraction(6, 10)), repeats) if repeats > 1 and gap > SLACK else 0
+        of_previous = min(round(gap - SLACK_BEFORE), repeats) if repeats > 1 and gap > SLACK else 0
         for slot in range(repeats):
             yield item if slot >= of_previous or previous is None else previous
         num_given += repeats

@@ -19,10 +19,17 @@ from av.codec.hwaccel import HWAccel
 from av.sidedata.sidedata import SideDataContainer
 
 from utils.errors import MediaError
-from utils.media.container import BROADCAST, MIN_GAP_SECONDS, Container, DecodeErrors, cause
+from utils.media.container import (
+    BROADCAST,
+    FALLBACK_FPS,
+    MIN_GAP_SECONDS,
+    RESTART_SECONDS,
+    Container,
+    DecodeErrors,
+    cause,
+)
 from utils.media.decoder import Decoder, MediaReader
 from utils.media.frame_rate import to_constant_fps
-from utils.media.integrity.watches import RESTART_SECONDS
 from utils.media.options import DecodeOptions
 from utils.media.raw_frame import LAYOUTS, SCALED, Bytes, RawFormat, RawFrame, copy_planes
 
@@ -33,7 +40,6 @@ Frame = npt.NDArray[np.uint8]
 
 Item = TypeVar("Item")
 
-FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
 LARGE_PIXELS = 1280 * 720  # of a frame that a video engine decodes faster than a core of a CPU
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 MAX_FPS = 1000  # that a video is believed to have
@@ -64,7 +70,7 @@ ROTATIONS = {  # degrees anticlockwise
 MATRICES = (1, 2, 4, 5, 6, 7, 9)
 TRANSFERS = (1, 2, *range(4, 9), *range(11, 19))
 PRIMARIES = (1, 2, *range(4, 13), 22)
-LEAST_SIDE = 8  # of what is handed on as it is decoded; swscale has ways of its own with less
+LEAST_SIDE = 8  # pixels, of a raw frame; swscale has ways of its own with less
 FULL_RANGE = 2
 RANGES = (0, 1, FULL_RANGE)  # not told, limited, and full, by FFmpeg's numbers
 ALWAYS_FULL_RANGE = ("yuvj420p", "yuvj422p", "yuvj444p", "gray")
@@ -76,7 +82,7 @@ _Colours = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class _Display:
-    """How a video is shown, which its first frame tells."""
+    """The way a video is shown, which its first frame tells."""
 
     orientation: tuple[str, ...]
     width: int
@@ -97,7 +103,7 @@ class Video(MediaReader):
         self.path = path
         self.num_frames = 0  # given so far
         self.min_side_size = min_side_size
-        self._container = _with_video_engine(Container(path, options or DecodeOptions()))
+        self._container = _reopen_for_video_engine(Container(path, options or DecodeOptions()))
         try:
             stream = self._container.video()
             if stream is None:
@@ -107,40 +113,40 @@ class Video(MediaReader):
             self._display: _Display | None = None
             self._graph: av.filter.Graph | None = None
             self._formats: dict[tuple[_Stored, _Colours], RawFormat] = {}
-            self._own_fps = max(stream.average_rate or Fraction(0), Fraction(0)) or _measured_fps(self._container)
+            self._own_fps = max(stream.average_rate or Fraction(0), Fraction(0)) or _measure_fps(self._container)
             self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
             if self.fps > MAX_FPS:
                 raise MediaError(
                     "corrupt", f"{path}: {float(self.fps):g} frames a second; name a rate with --extraction_fps"
                 )
-        except MediaError:
+        except BaseException:
             self._container.close()
             raise
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._given(self._scaled)
+        return self._at_constant_rate(self._scale)
 
     def raw_frames(self, allocate: Callable[[int], Bytes] | None = None) -> Iterator[RawFrame]:
         """Instead of the frames that iterating gives, what they are made of, for `scaling.scale`.
 
-        One that is repeated is the same object again. `allocate` gives the memory of a picture for a number of bytes.
-        Pictures of one video may be of several formats, but not of several scaled sizes. What is stored in a way that
+        One that is repeated is the same object again. `allocate` gives the memory of one for a number of bytes. Those
+        of one video may be of several formats, but not of several scaled sizes. What is stored in a way that
         is not of `LAYOUTS` is scaled already.
         """
 
-        def picture(decoded: av.VideoFrame) -> RawFrame:
-            form = self._format(decoded)
+        def copy(decoded: av.VideoFrame) -> RawFrame:
+            form = self._find_format(decoded)
             data = allocate(form.num_bytes) if allocate else np.empty(form.num_bytes, np.uint8)
             if form.pixels == SCALED:
-                np.copyto(data.reshape(form.height, form.width, 3), self._scaled(decoded))
+                np.copyto(data.reshape(form.height, form.width, 3), self._scale(decoded))
             else:
                 copy_planes(decoded, form, data)
             return RawFrame(data, form)
 
-        return self._given(picture)
+        return self._at_constant_rate(copy)
 
-    def _given(self, make: Callable[[av.VideoFrame], Item]) -> Iterator[Item]:
-        """What is made of each frame at the constant rate, once of those that are repeated."""
+    def _at_constant_rate(self, make: Callable[[av.VideoFrame], Item]) -> Iterator[Item]:
+        """Frames at the constant rate, of which those that are repeated are made once."""
         last: tuple[av.VideoFrame, Item] | None = None
         try:
             for decoded in to_constant_fps(self._timed(), self.fps, self._own_fps):
@@ -179,7 +185,7 @@ class Video(MediaReader):
                     skew += last + step - time
                     time = last + step
                 elif not self._container.can_last(jump, (time - first) * time_base):
-                    self._decoder.lose("corrupt", f"its time jumps by {float(jump):.0f} s")
+                    self._decoder.missing.refuse("corrupt", f"its time jumps by {float(jump):.0f} s")
                     time = None
             if last is not None and (time is None or time <= last):
                 time = last + step
@@ -188,17 +194,17 @@ class Video(MediaReader):
             yield last * time_base, cast(av.VideoFrame, decoded)
         seconds = ((last or 0) - (first or 0)) * time_base
         if self.fps == self._own_fps and self.fps * seconds < MIN_FPS_RATIO * (num_decoded - 1):
-            self._decoder.lose("corrupt", f"its frames are not of {float(self.fps):g} a second, as it says")
+            self._decoder.missing.refuse("corrupt", f"its frames are not of {float(self.fps):g} a second, as it says")
 
-    def _scaled(self, decoded: av.VideoFrame) -> Frame:
+    def _scale(self, decoded: av.VideoFrame) -> Frame:
         """A decoded frame as displayed, scaled, RGB."""
-        self._graph = self._graph or self._scaler(decoded)
+        self._graph = self._graph or self._build_scaler(decoded)
         self._graph.vpush(decoded)
         return cast(Frame, self._graph.vpull().to_ndarray())
 
-    def _scaler(self, first: av.VideoFrame) -> av.filter.Graph:
+    def _build_scaler(self, first: av.VideoFrame) -> av.filter.Graph:
         """A graph that turns each decoded frame into one as displayed, scaled, RGB."""
-        display = self._displayed(first)
+        display = self._find_display(first)
         graph = av.filter.Graph()
         graph.threads = 1
         source = graph.add_buffer(
@@ -212,10 +218,10 @@ class Video(MediaReader):
         graph.link_nodes(*nodes).configure()
         return graph
 
-    def _displayed(self, decoded: av.VideoFrame) -> _Display:
-        """How the video is shown: as its first decoded frame says."""
+    def _find_display(self, decoded: av.VideoFrame) -> _Display:
+        """Return the way the video is shown: as its first decoded frame says."""
         if self._display is None:
-            orientation = _orientation(decoded)
+            orientation = _find_orientation(decoded)
             turned = any(step.startswith("transpose") for step in orientation)
             width, height = (decoded.height, decoded.width) if turned else (decoded.width, decoded.height)
             width, height = scale_size(width, height, self.min_side_size)
@@ -228,13 +234,13 @@ class Video(MediaReader):
             self._display = _Display(orientation, width, height)
         return self._display
 
-    def _format(self, decoded: av.VideoFrame) -> RawFormat:
-        """The format of a decoded frame's picture."""
+    def _find_format(self, decoded: av.VideoFrame) -> RawFormat:
+        """Return the format of the raw frame that a decoded one becomes."""
         stored = decoded.format.name, decoded.width, decoded.height
         colours = decoded.colorspace, decoded.color_range, decoded.color_trc, decoded.color_primaries
         form = self._formats.get((stored, colours))
         if form is None:
-            form = self._formats[stored, colours] = _raw_format(stored, colours, self._displayed(decoded))
+            form = self._formats[stored, colours] = _make_raw_format(stored, colours, self._find_display(decoded))
         return form
 
 
@@ -256,7 +262,7 @@ def write_png(frame: Frame, path: Path) -> None:
     path.write_bytes(b"".join(map(bytes, packets)))
 
 
-def _with_video_engine(container: Container) -> Container:
+def _reopen_for_video_engine(container: Container) -> Container:
     """The file, opened anew for a GPU's video engine if that is wanted, there, and its frames are large."""
     stream, engine = container.video(), container.options.video_engine
     if engine is None or stream is None or stream.width * stream.height < LARGE_PIXELS:
@@ -276,7 +282,7 @@ def _warn_of_engine(engine: int, why: str) -> None:
     log.warning("The CPU decodes: the video engine of GPU %d cannot be used: %s", engine, why)
 
 
-def _measured_fps(container: Container) -> Fraction:
+def _measure_fps(container: Container) -> Fraction:
     """The average rate of a video that does not tell it, as recordings of browsers do not, by counting its packets."""
     again = Container(container.path, container.options)
     try:
@@ -294,8 +300,8 @@ def _measured_fps(container: Container) -> Fraction:
     return (len(times) - 1) / ((times[-1] - times[0]) * stream.time_base)
 
 
-def _raw_format(stored: _Stored, colours: _Colours, display: _Display) -> RawFormat:
-    """The format of pictures of a pixel format, width and height, and of a matrix, range, transfer and primaries."""
+def _make_raw_format(stored: _Stored, colours: _Colours, display: _Display) -> RawFormat:
+    """Return the format of raw frames of a pixel format and size, and of a matrix, range, transfer and primaries."""
     pixels, width, height = stored
     matrix, color_range, transfer, primaries = colours
     already_scaled = RawFormat(SCALED, display.width, display.height, 2, True, (), display.width, display.height)
@@ -316,12 +322,12 @@ def _raw_format(stored: _Stored, colours: _Colours, display: _Display) -> RawFor
 
 
 def _is_oblong(pixels: str) -> bool:
-    """Whether the chroma is narrower but not lower, so that FFmpeg transposes no such picture without converting it."""
+    """Tell whether the chroma is narrower but not lower: FFmpeg transposes no such frame without converting it."""
     shifts = LAYOUTS[pixels].chroma_shifts or (0, 0)
     return shifts[0] != shifts[1]
 
 
-def _orientation(frame: av.VideoFrame) -> tuple[str, ...]:
+def _find_orientation(frame: av.VideoFrame) -> tuple[str, ...]:
     """The filters that turn a decoded frame as its display matrix says; other angles than right ones are ignored."""
     try:
         matrix = np.frombuffer(cast(SideDataContainer, frame.side_data)["DISPLAYMATRIX"], dtype=np.int32)
