@@ -60,7 +60,7 @@ def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monke
         assert (seen.shape, seen.dtype, seen.device) == ((1, 16, 2, 224, 224), torch.float32, GPU)
 
 
-@pytest.mark.parametrize(("dtype", "variant"), zip(DTYPES, VARIANTS, strict=True))
+@pytest.mark.parametrize(("dtype", "variant"), list(zip(DTYPES, VARIANTS, strict=True)))
 def test_features_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, variant: str) -> None:
     network = on_gpu(lambda: I3D(3, VARIANTS[variant]), dtype)
     assert isinstance(network, I3D)
