@@ -42,8 +42,17 @@ def test_a_set_with_a_file_that_is_not_later_than_a_time_is_not_saved_since_then
 
 @pytest.mark.parametrize(
     "other",
-    [None, b"", b"no array", "cut", np.zeros((8, 1024), np.float32), np.zeros((9, 1024)), np.array([{}] * 9)],
-    ids=["missing", "empty", "text", "cut", "other length", "other type", "pickle"],
+    [
+        None,
+        b"",
+        b"no array",
+        slice(-1),
+        "more",
+        np.zeros((8, 1024), np.float32),
+        np.zeros((9, 1024)),
+        np.array([{}] * 9),
+    ],
+    ids=["missing", "empty", "text", "cut", "longer", "other length", "other type", "pickle"],
 )
 def test_a_set_that_is_not_whole_is_not_done(tmp_path: Path, features: Features, other: object) -> None:
     writers.save_numpy(features, tmp_path, "clip")
@@ -52,8 +61,10 @@ def test_a_set_that_is_not_whole_is_not_done(tmp_path: Path, features: Features,
         np.save(path, other, allow_pickle=True)
     elif other is None:
         path.unlink()
+    elif isinstance(other, bytes):
+        path.write_bytes(other)
     else:
-        path.write_bytes(other if isinstance(other, bytes) else path.read_bytes()[:-1])
+        path.write_bytes(path.read_bytes()[other] if isinstance(other, slice) else path.read_bytes() + b"more")
     assert not writers.is_saved(tmp_path, "clip", ["rgb", "flow"])
     assert writers.is_saved(tmp_path, "clip", ["rgb"])
 
