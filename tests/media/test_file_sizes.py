@@ -1,17 +1,13 @@
 """Files that are cut off, for every container that states its size, and what may follow a whole one."""
 
-import struct
 from pathlib import Path
 
 import av
 import pytest
 
-from tests.helpers.recordings import KINDS, write_recording
+from tests.helpers.recordings import KINDS, TRAILERS, write_recording
 from utils.media.integrity.file_sizes import is_cut_off
 from utils.media.integrity.raw_streams import read_xing
-
-ID3V1 = b"TAG" + bytes(125)
-APE = b"APETAGEX" + struct.pack("<IIII8x", 2000, 32, 0, 1 << 31)
 
 # What states its end, or that of its last part, so that any cut but of the last bytes is seen.
 STATING = ["avi", "ts", "mpg", "gif", "wav", "mp3", "ogg opus", "ogg flac", "wmv"]
@@ -52,7 +48,7 @@ def test_some_missing_bytes_of_padding_are_let_pass(tmp_path: Path, name: str, l
 
 
 @pytest.mark.parametrize("name", ["avi", "ts", "gif", "wav", "mp3", "mpg", "ogg opus", "wmv"])
-@pytest.mark.parametrize("behind", [bytes(8), bytes(5000), b"\r\n", b"<!-- cached -->\n" * 9, ID3V1, APE + ID3V1])
+@pytest.mark.parametrize("behind", [bytes(8), bytes(5000), b"\r\n", b"<!-- cached -->\n" * 9, *TRAILERS])
 def test_what_follows_a_whole_file_is_not_looked_at(tmp_path: Path, name: str, behind: bytes) -> None:
     path = written(tmp_path, name)
     assert not says_cut_off(path, path.read_bytes() + behind)

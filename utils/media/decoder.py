@@ -5,6 +5,7 @@ cannot read, and conceals what it cannot decode. Features of such a file look ri
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ MAX_SHREDS = 8  # packets of sound that the rest of the one that a broadcast's r
 class MediaReader:
     """A file that is open until the end of `with`."""
 
+    path: str
     _container: Container
     _decoder: "Decoder"
 
@@ -32,6 +34,22 @@ class MediaReader:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+    @contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        try:
+            with self._failing_as_corrupt():
+                yield
+        except BaseException:
+            self._container.close()
+            raise
+
+    @contextmanager
+    def _failing_as_corrupt(self) -> Iterator[None]:
+        try:
+            yield
+        except DecodeErrors as error:
+            raise MediaError("corrupt", f"{self.path}: decoding failed: {cause(error)}") from error
 
     @property
     def missing(self) -> str:
