@@ -152,13 +152,3 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
 def test_a_stream_without_sound_in_it_is_told(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "empty.wav", noise(0, 8_000), 8_000)
     assert reason(path) == "unreadable"
-
-
-def write_silent_video(path: Path) -> None:
-    with av.open(str(path), "w") as output:
-        video = output.add_stream("mpeg4", rate=25)
-        assert isinstance(video, av.VideoStream)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(25):
-            output.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
-        output.mux(video.encode(None))
