@@ -21,7 +21,6 @@ STATED_LENGTHS |= {"flac": 0.01, "aiff": 0.01, "au": 0.01, "w64": 0.01, "caf": 0
 WITHOUT_GAPS = ("mpegts", "mpeg", "asf", "ogg", "flac", "mp3", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape")
 LARGEST_JITTER_SECONDS = 0.1  # by which times of sound may be off
 LARGEST_XING_ERROR = 3  # packets that an MP3 file may have less than it says
-LARGEST_STAND_IN = 16  # bytes, of a packet for a frame that is the same as the one before
 CUT = "prematurely"  # in the demuxers' messages of a file that is cut off
 UNREADABLE = "parts of the file are unreadable"
 
@@ -81,8 +80,7 @@ class Watch:
         """Count the next packet of the stream, of which a frame is expected where the stream has begun."""
         self._num_packets += 1
         self._num_bytes += packet.size
-        is_shown = has_begun and not packet.is_discard and (packet.size > LARGEST_STAND_IN or not self._is_video)
-        if is_shown and packet.pts is not None:
+        if has_begun and not packet.is_discard and packet.pts is not None:
             seconds = self._frame_seconds if self._is_video else (packet.duration or 0) * self._unit
             self._timeline.expect(packet.pts * self._unit, seconds)
         if self._is_last_partial:
