@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import random
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -114,25 +114,23 @@ def num_decoded(path: Path, kind: str) -> int:
 
 
 def outcomes(paths: list[Path], kind: str) -> list[Outcome]:
-    """What becomes of files, in processes beside this one, which may crash or hang."""
+    """Return what becomes of files, in processes beside this one, which may crash or hang."""
     found: list[Outcome] = []
     while len(found) < len(paths):
         ours, theirs = FORKS.Pipe(duplex=False)
         process = FORKS.Process(target=_extract, args=(paths[len(found) :], kind, theirs))
         process.start()
         theirs.close()
-        end = "timeout"
-        while len(found) < len(paths) and ours.poll(MOST_SECONDS):
-            try:
-                found.append(ours.recv())
-            except EOFError:
-                end = "crashed"
-                break
+        try:
+            while len(found) < len(paths):
+                found.append(ours.recv() if ours.poll(MOST_SECONDS) else ("timeout", True))
+                if found[-1][0] == "timeout":
+                    break
+        except EOFError:
+            found.append(("crashed", True))
         process.kill()
         process.join()
         ours.close()
-        if len(found) < len(paths):
-            found.append((end, True))
     return found
 
 
@@ -140,8 +138,7 @@ def _extract(paths: list[Path], kind: str, pipe: Connection) -> None:
     for path in paths:
         try:
             with Video(str(path), MIN_SIDE_SIZE) if kind == "video" else Audio(str(path)) as reader:
-                for _ in reader:
-                    pass
+                deque(reader, maxlen=0)
             pipe.send(("ok", bool(reader.missing)))
         except MediaError as error:
             pipe.send((error.reason, True))

@@ -134,22 +134,17 @@ def test_the_smaller_side_is_scaled_and_the_aspect_kept(size: tuple[int, int], s
     ],
 )
 def test_the_display_matrix_is_applied(tmp_path: Path, matrix: tuple[int, int, int, int], corners: str) -> None:
-    colours = {"R": (255, 0, 0), "G": (0, 255, 0), "B": (0, 0, 255), "W": (255, 255, 255)}
-    picture = np.zeros((120, 160, 3), np.uint8)
-    picture[:60, :80], picture[:60, 80:] = colours["R"], colours["G"]
-    picture[60:, :80], picture[60:, 80:] = colours["B"], colours["W"]
+    names = {(1, 0, 0): "R", (0, 1, 0): "G", (0, 0, 1): "B", (1, 1, 1): "W"}
+    colours = np.array(list(names), np.uint8).reshape(2, 2, 3)
+    picture = 255 * colours.repeat(60, axis=0).repeat(80, axis=1)
     path = write_clip(tmp_path / "turned.mp4", [picture] * 3)
     set_display_matrix(path, *matrix)
     with Video(str(path), 256) as video:
         frame = next(iter(video))
     height, width = frame.shape[:2]
     assert (height > width) == (matrix[0] == 0)
-    seen = ""
-    for y in (height // 4, 3 * height // 4):
-        for x in (width // 4, 3 * width // 4):
-            is_bright = tuple(frame[y, x] > 128)
-            seen += next(name for name, colour in colours.items() if tuple(c > 128 for c in colour) == is_bright)
-    assert seen == corners
+    quarters = frame[height // 4 :: height // 2, width // 4 :: width // 2].reshape(-1, 3) > 128
+    assert "".join(names[tuple(quarter)] for quarter in quarters.astype(int).tolist()) == corners
 
 
 def test_frames_of_a_real_clip_are_those_of_ffmpeg_to_the_bit(shared: Path) -> None:
@@ -164,16 +159,6 @@ def test_frames_of_a_real_clip_are_those_of_ffmpeg_to_the_bit(shared: Path) -> N
 def test_a_real_clip_has_as_many_frames_as_ffmpeg_makes(shared: Path, fps: float | None, num_frames: int) -> None:
     with Video(str(shared / "videos" / "v_GGSY1Qvo990.mp4"), 256, fps) as video:
         assert sum(1 for _ in video) == num_frames
-
-
-def test_a_change_of_size_in_mid_stream_is_scaled_to_the_first(tmp_path: Path) -> None:
-    parts = [write_numbered_clip(tmp_path / f"{i}.ts", 20, *size) for i, size in enumerate([(320, 240), (640, 360)])]
-    path = tmp_path / "both.ts"
-    path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with Video(str(path), 256) as video:
-        frames = list(video)
-    assert {frame.shape for frame in frames} == {(256, 341, 3)}
-    assert [number_of(frame) for frame in frames] == [*range(20), *range(20)]
 
 
 @pytest.mark.parametrize("fps", [10, 60])
@@ -204,28 +189,6 @@ def test_the_memory_of_pictures_can_be_given(tmp_path: Path, pixel_format: str) 
     with Video(str(path), 256) as video:
         pictures = list(video.raw_frames(allocate))
     assert [id(picture.data) for picture in pictures] == [id(memory) for memory in given]
-    with Video(str(path), 256) as video:
-        for picture, again in zip(pictures, video.raw_frames(), strict=True):
-            assert (picture.data == again.data).all()
-
-
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p", "gray", "yuv420p10le"])
-@pytest.mark.parametrize(("width", "height"), [(320, 240), (161, 99)])
-def test_the_planes_of_a_picture_are_those_of_the_frame(
-    tmp_path: Path, pixel_format: str, width: int, height: int
-) -> None:
-    path = write_numbered_clip(tmp_path / "clip.mkv", 3, width, height, codec="ffv1", pixel_format=pixel_format)
-    with Video(str(path), 256) as video:
-        pictures = list(video.raw_frames())
-    with av.open(str(path)) as container:
-        for picture, frame in zip(pictures, container.decode(video=0), strict=True):
-            size = 2 if pixel_format.endswith("10le") else 1
-            rows = b"".join(
-                bytes(plane)[y * plane.line_size :][: plane.width * size]
-                for plane in frame.planes
-                for y in range(plane.height)
-            )
-            assert picture.data.tobytes() == rows
 
 
 def test_a_frame_that_is_stored_from_below_is_copied_from_above() -> None:
