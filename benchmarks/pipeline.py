@@ -10,8 +10,6 @@ import datetime
 import json
 import multiprocessing
 import os
-import platform
-import re
 import sys
 import tempfile
 import time
@@ -109,7 +107,9 @@ def measure(device: torch.device, wanted: str | None, size: Size) -> dict[str, A
         return {
             "date": datetime.date.today().isoformat(),
             "command": " ".join(["python", *sys.argv]),
-            "device": device_name(device),
+            "device": torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else f"{torch.get_num_threads()} CPU cores",
             "torch": torch.__version__,
             "precision": precision_on(str(device), wanted),
             "size": vars(size),
@@ -159,10 +159,6 @@ def measure_i3d(device: torch.device, config: i3d.Config, size: Size, folder: Pa
             container.streams.video[0].thread_type = "AUTO"
             return sum(1 for _ in container.decode(video=0))
 
-    def decode_and_scale() -> int:
-        with Video(clip, HEIGHT) as video:
-            return sum(1 for _ in video)
-
     def read_on_device() -> list[Tensor]:
         with Video(clip, HEIGHT) as video:
             return list(scale_on_device(video, device))
@@ -186,7 +182,6 @@ def measure_i3d(device: torch.device, config: i3d.Config, size: Size, folder: Pa
         return size.stack_size * size.num_stacks
 
     yield "decode", measure_rate(decode, device, size)
-    yield "decode and swscale", measure_rate(decode_and_scale, device, size)
     yield "transfer", measure_rate(lambda: len(chunk.to(device, copy=True)), device, size)
     yield "scale", measure_rate(lambda: len(scale(on_device, raw_frames[0].format)), device, size)
     yield "decode to device", measure_rate(lambda: len(read_on_device()), device, size)
@@ -266,16 +261,16 @@ def measure_whole(device: torch.device, config: i3d.Config, size: Size, folder: 
     }
 
 
+def extract_plainly(stack_size: int, device: str, clip: Path, folder: Path) -> int:
+    """Save features by the plain version, in a process of its own; return the number of their frames."""
+    return load_plain(stack_size, device).extract(clip, folder)
+
+
 @cache
 def load_plain(stack_size: int, device: str) -> PlainExtractor:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     set_tf32("fp32")
     return PlainExtractor(stack_size, device)
-
-
-def extract_plainly(stack_size: int, device: str, clip: Path, folder: Path) -> int:
-    """Save features by the plain version, in a process of its own; return the number of their frames."""
-    return load_plain(stack_size, device).extract(clip, folder)
 
 
 def measure_rate(stage: Callable[[], int], device: torch.device, size: Size) -> dict[str, float]:
@@ -321,14 +316,6 @@ def table(figures: dict[str, Any]) -> str:
         lines.append(f"decoding {name} on one core: " + ", ".join(f"{key} {rate:.2f}" for key, rate in rates.items()))
     lines.append("end to end: " + ", ".join(f"{key} {value:.6g}" for key, value in figures["end_to_end"].items()))
     return "\n".join(lines)
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name that the device gives itself."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = re.search("model name\\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return f"{torch.get_num_threads()} cores of {name[1] if name else platform.machine()}"
 
 
 def _synchronize(device: torch.device) -> None:

@@ -6,20 +6,19 @@ is float32.
 """
 
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.i3d import CROP_SIZE
+from models.i3d.checkpoint import our_key as i3d_key
 from models.i3d.net import CHANNELS, I3D, VARIANTS
 from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
+from models.pwc.checkpoint import our_key as pwc_key
 from models.pwc.net import PWCNet
 from utils.media.video import Video
-from utils.weights.checkpoint import randomize_weights
-
-Network = TypeVar("Network", bound=nn.Module)
+from utils.weights.checkpoint import load_or_randomize
 
 PAIRS_PER_BATCH = {"cpu": 1, "cuda": 16}
 
@@ -30,8 +29,11 @@ class PlainExtractor:
     def __init__(self, stack_size: int, device: str) -> None:
         self.stack_size = stack_size
         self.device = torch.device(device)
-        self.pwc = self._load(PWCNet())
-        self.i3d = {stream: self._load(I3D(channels, VARIANTS["ancestor"])) for stream, channels in CHANNELS.items()}
+        self.pwc = load_or_randomize(PWCNet(), None, pwc_key).to(self.device)
+        self.i3d = {
+            stream: load_or_randomize(I3D(channels, VARIANTS["ancestor"]), None, i3d_key).to(self.device)
+            for stream, channels in CHANNELS.items()
+        }
 
     @torch.inference_mode()
     def extract(self, path: Path, output: Path) -> int:
@@ -50,7 +52,3 @@ class PlainExtractor:
         for stream, features in rows.items():
             np.save(output / f"{stream}.npy", torch.cat(features).cpu().numpy())
         return len(rows["rgb"]) * self.stack_size
-
-    def _load(self, network: Network) -> Network:
-        randomize_weights(network, seed=0)
-        return network.eval().to(self.device)

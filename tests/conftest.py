@@ -24,9 +24,9 @@ def shared() -> Path:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Checkpoints in the published format, by the name of the option that takes them."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    for name in seeded.SEEDS:
+    for name in seeded.OF_I3D:
         torch.save(seeded.state_dict(name), folder / f"{name}.pt")
-    return {f"{name}_path": str(folder / f"{name}.pt") for name in seeded.SEEDS}
+    return {f"{name}_path": str(folder / f"{name}.pt") for name in seeded.OF_I3D}
 
 
 @pytest.fixture(autouse=True, scope="session")

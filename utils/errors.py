@@ -8,14 +8,9 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class ExtractionError(Exception):
     """A video fails with it. The message is for people: it names the file, the value and the way out."""
 
-    reason = "error"
-    """One word for status rows."""
-
-    retry_alone = False
-    """Whether the video may work when it is tried again while its device does nothing else."""
-
-    stops_run = False
-    """Whether every other video would fail with it, too."""
+    reason = "error"  # one word for status rows
+    retry_alone = False  # whether the video may work when it is tried again while its device does nothing else
+    stops_run = False  # whether every other video would fail with it, too
 
 
 class MediaError(ExtractionError):
@@ -43,8 +38,6 @@ class SaveError(ExtractionError):
 
     def __init__(self, path: str, cause: OSError, problem: str = "cannot be written") -> None:
         super().__init__(path, cause, problem)
-        self.path = path
-        self.errno = cause.errno
         self.reason = "disk_full" if cause.errno in NO_SPACE else "cannot_save"
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ class LogHandler(logging.Handler):
     """Writes messages to stderr, above the bar where there is one; if nobody reads them, the work goes on."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _write(self.format(record), to_stdout=False)
+        _write(self.format(record), sys.stderr)
 
 
 class Progress:
@@ -71,7 +72,7 @@ class Progress:
         else:
             log.debug("done: %s, %.2f s of video", row.path, row.seconds)
         if row.report:
-            _write(row.report, to_stdout=True)
+            _write(row.report, sys.stdout)
         if not self._bar.disable:
             self._bar.set_postfix_str(self._rate(), refresh=False)
             self._bar.update()
@@ -100,8 +101,7 @@ class Progress:
             log.info("%d of %d videos: %s, %s", self.num_done, self.num_videos, self._count(), self._rate())
 
 
-def _write(text: str, to_stdout: bool) -> None:
-    stream = sys.stdout if to_stdout else sys.stderr
+def _write(text: str, stream: TextIO) -> None:
     try:
         tqdm.write(text, file=stream)
         stream.flush()

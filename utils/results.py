@@ -14,21 +14,11 @@ class Features:
     """Features of one video: an array a stream, a row a time span."""
 
     arrays: Arrays
-
-    spans: list[tuple[float, float]]
-    """Begin and end of each row, in seconds from the start of the video."""
-
-    seconds: float
-    """How much of the video they cover."""
-
-    missing: str = ""
-    """What is missing of a damaged video, for people to read; empty where nothing is."""
-
-    missing_seconds: float = 0.0
-    """How much of it is missing."""
-
-    report: str = ""
-    """What else there is to tell the user, in lines."""
+    spans: list[tuple[float, float]]  # begin and end of each row, in seconds from the start of the video
+    seconds: float  # how much of the video they cover
+    missing: str = ""  # what is missing of a damaged video, for people to read; empty where nothing is
+    missing_seconds: float = 0.0  # how much that is
+    report: str = ""  # what else there is to tell the user, in lines
 
 
 @dataclass(frozen=True)
@@ -41,13 +31,8 @@ class Row:
     error: str | None = None
     outputs: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    report: str = ""
-    """Text for stdout."""
-
-    missing: str = ""
+    report: str = ""  # for stdout
+    missing: str = ""  # as in `Features`
     missing_seconds: float = 0.0
-    """As in `Features`."""
-
-    stops_run: bool = False
+    stops_run: bool = False  # as in `ExtractionError`
     retry_alone: bool = False
-    """As in `ExtractionError`."""

@@ -25,11 +25,23 @@ AUDIO_SUFFIXES = frozenset(
     .voc .vqf .w64 .wav .wave .weba .wma .wv
     """.split()  # noqa: SIM905, as a list it is a screen long
 )
-MOST_STEM_BYTES = 255 - 40  # a file name's limit, less `_vggish.npy` and what else it is called until it is whole
-NUM_DIGITS = 8  # of the digest that tells apart what is cut or alike
+MOST_STEM_BYTES = 255 - 40  # a file name's limit, less `_vggish.npy` and what other extractors may add
+NUM_DIGITS = 16  # of the digest that tells apart what is cut or alike: two videos in 10^19 have the same
 
 _GLOB = re.compile(r"[*?[]")
 _NO_TEXT = "it is no text file that lists videos"
+
+
+def find_videos(video_paths: Sequence[str] | None, file_with_video_paths: str | None, suffixes: Set[str]) -> list[str]:
+    """Return the videos that the command line names, each once. Raises ValueError for a list that cannot be read."""
+    if video_paths is None:
+        assert file_with_video_paths is not None
+        try:
+            video_paths = read_list(file_with_video_paths)
+        except (OSError, ValueError) as error:
+            cause = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"--file_with_video_paths {file_with_video_paths}: {cause}") from error
+    return distinct(expand(video_paths, suffixes))
 
 
 def read_list(path: str) -> list[str]:
@@ -81,8 +93,8 @@ def expand(paths: Iterable[str], suffixes: Set[str]) -> list[str]:
         found: list[str] = []
         if _GLOB.search(path) and not os.path.lexists(path):
             found = _match(path, suffixes)
-        elif not _is_media(path, suffixes) and os.path.isdir(path):  # a million media do not each ask the system
-            found = _walk(path, suffixes)
+        elif not _is_media(path, suffixes):  # a million media do not each ask the system
+            found = _find_media(path, suffixes)
         files += found or [path]
     return files
 
@@ -103,19 +115,15 @@ def _match(pattern: str, suffixes: Set[str]) -> list[str]:
         matches = glob.glob(pattern, recursive=True)
     except (OSError, ValueError):  # a name that no file can have
         return []
-    files: set[str] = set()
-    for path in matches:
-        if os.path.isdir(path):
-            files.update(_walk(path, suffixes))
-        elif _is_media(path, suffixes):
-            files.add(path)
-    return sorted(files)
+    return sorted({path for match in matches for path in _find_media(match, suffixes)})
 
 
-def _walk(folder: str, suffixes: Set[str]) -> list[str]:
-    """Return the media below a folder, and the folders there that cannot be read."""
+def _find_media(path: str, suffixes: Set[str]) -> list[str]:
+    """Return the media below a folder, and the folders there that cannot be read; or the path of a media file."""
+    if not os.path.isdir(path):
+        return [path] if _is_media(path, suffixes) else []
     found: list[str] = []
-    for parent, folders, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+    for parent, folders, names in os.walk(path, onerror=lambda error: found.append(error.filename)):
         folders[:] = [name for name in folders if not name.startswith(".")]
         media = [name for name in names if _is_media(name, suffixes) and not name.startswith(".")]
         found.extend(os.path.join(parent, name) for name in media)
@@ -163,18 +171,16 @@ def unique_stems(paths: Sequence[str]) -> dict[str, str]:
     """
     stems: dict[str, str] = {}
     for namesakes in _group_by_stem(paths, stems):
-        parents = [absolute(path) for path in namesakes]
-        start = os.path.commonprefix(parents).rfind("/") + 1  # noqa: RUF071, commonpath would split all of them
-        with_folders = [os.path.splitext(path[start:])[0] for path in parents]
+        wholes = [absolute(path) for path in namesakes]
+        start = os.path.commonprefix(wholes).rfind("/") + 1  # noqa: RUF071, commonpath would split all of them
+        with_folders = [os.path.splitext(whole[start:])[0] for whole in wholes]
         times = collections.Counter(with_folders)
-        for path, whole, stem in zip(namesakes, parents, with_folders, strict=True):
+        for path, whole, stem in zip(namesakes, wholes, with_folders, strict=True):
             stems[path] = _shorten(stem if times[stem] == 1 else whole[start:])
-    num_digits = 0
-    while stems and (groups := _group_by_stem(paths, stems)):
-        num_digits += NUM_DIGITS  # in the end the whole digest, which is of no other path
+    while stems and (groups := _group_by_stem(paths, stems)):  # again only if a video is named as if with a digest
         for path in itertools.chain.from_iterable(groups):
-            name = os.path.join(os.path.dirname(stems.get(path, "")), os.path.basename(absolute(path)))
-            stems[path] = _add_digest(name, path, num_digits)
+            whole = absolute(path)
+            stems[path] = _add_digest(os.path.dirname(stems.get(path, "")), os.path.basename(whole), whole)
     return stems
 
 
@@ -191,37 +197,19 @@ def _group_by_stem(paths: Sequence[str], stems: Mapping[str, str]) -> list[list[
 
 
 def _shorten(stem: str) -> str:
-    """Return the stem, cut and with a digest where the names of its files would be too long."""
-    if len(stem) * 4 <= MOST_STEM_BYTES:  # no character has more bytes
+    """Return the stem, with a digest in place of its end where the names of its files would be too long."""
+    if _num_bytes(stem.rpartition("/")[2]) <= MOST_STEM_BYTES:
         return stem
-    is_short = len(_encode(os.path.basename(stem))) <= MOST_STEM_BYTES
-    return stem if is_short else _add_digest(stem, stem, NUM_DIGITS)
+    return _add_digest(*os.path.split(stem), text=stem)
 
 
-def _add_digest(stem: str, text: str, num_digits: int) -> str:
-    """Return the stem with a digest of a text, cut before that, between two characters, as far as it must be."""
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:num_digits]
-    folder, slash, name = stem.rpartition("/")
-    room = MOST_STEM_BYTES - len(digest) - 1
-    whole_characters, _ = codecs.utf_8_decode(_encode(name)[:room], "surrogateescape", False)
-    return f"{folder}{slash}{whole_characters}-{digest}"
+def _add_digest(folder: str, name: str, text: str) -> str:
+    """Return a stem in `folder`: the name, as much of it as there is room for, and a digest of `text`."""
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:NUM_DIGITS]
+    while _num_bytes(name) > MOST_STEM_BYTES - NUM_DIGITS - 1:
+        name = name[:-1]
+    return os.path.join(folder, f"{name}-{digest}")
 
 
-def _encode(text: str) -> bytes:
-    """Return the bytes that the file system knows a name by."""
-    try:
-        return text.encode(errors="surrogateescape")
-    except UnicodeEncodeError:  # no file has this name, which is for who opens it to say
-        return text.encode(errors="surrogatepass")
-
-
-def find_videos(video_paths: Sequence[str] | None, file_with_video_paths: str | None, suffixes: Set[str]) -> list[str]:
-    """Return the videos that the command line names, each once. Raises ValueError for a list that cannot be read."""
-    if video_paths is None:
-        assert file_with_video_paths is not None
-        try:
-            video_paths = read_list(file_with_video_paths)
-        except (OSError, ValueError) as error:
-            cause = getattr(error, "strerror", None) or error
-            raise ValueError(f"--file_with_video_paths {file_with_video_paths}: {cause}") from error
-    return distinct(expand(video_paths, suffixes))
+def _num_bytes(name: str) -> int:
+    return len(name.encode(errors="replace"))  # a byte that is no text counts as one

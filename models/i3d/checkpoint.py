@@ -4,25 +4,22 @@ from pathlib import Path
 
 from utils.weights.published import WeightsFile
 
-_FOLDER = Path(__file__).parent / "checkpoints"
-_LICENCE = "MIT, converted from DeepMind's, Apache-2.0"
 _HOME = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/786fbae/model"
 _MIRROR = "https://github.com/v-iashin/video_features/raw/4fa02bd/models/i3d/checkpoints"
 
-RGB = WeightsFile(
-    title="I3D RGB",
-    path=_FOLDER / "i3d_rgb.pt",
-    urls=(f"{_HOME}/model_rgb.pth", f"{_MIRROR}/i3d_rgb.pt"),
-    git_blob="2a7c22e23e6c74f50a0166ce61110bccd2ab48bb",
-    licence=_LICENCE,
-)
-FLOW = WeightsFile(
-    title="I3D flow",
-    path=_FOLDER / "i3d_flow.pt",
-    urls=(f"{_HOME}/model_flow.pth", f"{_MIRROR}/i3d_flow.pt"),
-    git_blob="5d552d2206f41089c428b0d9d8de3b1fccc85b5a",
-    licence=_LICENCE,
-)
+
+def _published(title: str, stream: str, git_blob: str) -> WeightsFile:
+    return WeightsFile(
+        title=title,
+        path=Path(__file__).parent / "checkpoints" / f"i3d_{stream}.pt",
+        urls=(f"{_HOME}/model_{stream}.pth", f"{_MIRROR}/i3d_{stream}.pt"),
+        git_blob=git_blob,
+        licence="MIT, converted from DeepMind's, Apache-2.0",
+    )
+
+
+RGB = _published("I3D RGB", "rgb", "2a7c22e23e6c74f50a0166ce61110bccd2ab48bb")
+FLOW = _published("I3D flow", "flow", "5d552d2206f41089c428b0d9d8de3b1fccc85b5a")
 
 # Parts of the published keys and their names in `I3D`; other parts keep their names.
 _OUR_NAMES = {

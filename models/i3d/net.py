@@ -11,7 +11,7 @@ Different from both: the average pool spans two time steps, but takes one where 
 frames have features. The reference fails there.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,34 +22,17 @@ CHANNELS = {"rgb": 3, "flow": 2}  # of the input, by stream
 NUM_FEATURES = 1024
 NUM_CLASSES = 400
 
-# Output channels of a mixed block: point, reduce_1, space_1, reduce_2, space_2, pool_point.
-MIXED_CHANNELS = {
-    "mixed_3b": (64, 96, 128, 16, 32, 32),
-    "mixed_3c": (128, 128, 192, 32, 96, 64),
-    "mixed_4b": (192, 96, 208, 16, 48, 64),
-    "mixed_4c": (160, 112, 224, 24, 64, 64),
-    "mixed_4d": (128, 128, 256, 24, 64, 64),
-    "mixed_4e": (112, 144, 288, 32, 64, 64),
-    "mixed_4f": (256, 160, 320, 32, 128, 128),
-    "mixed_5b": (256, 160, 320, 32, 128, 128),
-    "mixed_5c": (384, 192, 384, 48, 128, 128),
-}
-
 Triple = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """The differences between two uses of the published weights."""
 
     batch_norm_eps: float
     pads_by_length: bool
 
 
-VARIANTS = {
-    "ancestor": Variant(batch_norm_eps=1e-5, pads_by_length=False),
-    "deepmind": Variant(batch_norm_eps=1e-3, pads_by_length=True),
-}
+VARIANTS = {"ancestor": Variant(1e-5, pads_by_length=False), "deepmind": Variant(1e-3, pads_by_length=True)}
 
 
 class I3D(nn.Module):
@@ -62,17 +45,17 @@ class I3D(nn.Module):
         self.point_2b = Unit(64, 64, 1, variant=variant)
         self.space_2c = Unit(64, 192, 3, variant=variant)
         self.pool_3a = Pool((1, 3, 3), (1, 2, 2), variant)
-        self.mixed_3b = Mixed(192, "mixed_3b", variant)
-        self.mixed_3c = Mixed(256, "mixed_3c", variant)
+        self.mixed_3b = Mixed(192, (64, 96, 128, 16, 32, 32), variant)
+        self.mixed_3c = Mixed(256, (128, 128, 192, 32, 96, 64), variant)
         self.pool_4a = Pool((3, 3, 3), (2, 2, 2), variant)
-        self.mixed_4b = Mixed(480, "mixed_4b", variant)
-        self.mixed_4c = Mixed(512, "mixed_4c", variant)
-        self.mixed_4d = Mixed(512, "mixed_4d", variant)
-        self.mixed_4e = Mixed(512, "mixed_4e", variant)
-        self.mixed_4f = Mixed(528, "mixed_4f", variant)
+        self.mixed_4b = Mixed(480, (192, 96, 208, 16, 48, 64), variant)
+        self.mixed_4c = Mixed(512, (160, 112, 224, 24, 64, 64), variant)
+        self.mixed_4d = Mixed(512, (128, 128, 256, 24, 64, 64), variant)
+        self.mixed_4e = Mixed(512, (112, 144, 288, 32, 64, 64), variant)
+        self.mixed_4f = Mixed(528, (256, 160, 320, 32, 128, 128), variant)
         self.pool_5a = Pool((2, 2, 2), (2, 2, 2), variant)
-        self.mixed_5b = Mixed(832, "mixed_5b", variant)
-        self.mixed_5c = Mixed(832, "mixed_5c", variant)
+        self.mixed_5b = Mixed(832, (256, 160, 320, 32, 128, 128), variant)
+        self.mixed_5c = Mixed(832, (384, 192, 384, 48, 128, 128), variant)
         self.classifier = nn.Conv3d(NUM_FEATURES, NUM_CLASSES, 1)
 
     def forward(self, stacks: Tensor) -> Tensor:
@@ -174,12 +157,10 @@ class Pool(nn.Module):
 class Mixed(nn.Module):
     """An Inception block: four branches, concatenated on channels."""
 
-    def __init__(self, channels_in: int, name: str, variant: Variant) -> None:
+    def __init__(self, channels_in: int, channels_out: tuple[int, int, int, int, int, int], variant: Variant) -> None:
+        """`channels_out` is of the units, in the order in which they are built here."""
         super().__init__()
-        point, reduce_1, space_1, reduce_2, space_2, pool_point = MIXED_CHANNELS[name]
-        self.variant = variant
-        self.pointwise: Unit | None = None
-        self.pointwise_channels = (point, reduce_1, reduce_2)
+        point, reduce_1, space_1, reduce_2, space_2, pool_point = channels_out
         self.point = Unit(channels_in, point, 1, variant=variant)
         self.reduce_1 = Unit(channels_in, reduce_1, 1, variant=variant)
         self.space_1 = Unit(reduce_1, space_1, 3, variant=variant)
@@ -187,25 +168,24 @@ class Mixed(nn.Module):
         self.space_2 = Unit(reduce_2, space_2, 3, variant=variant)
         self.pool = Pool((3, 3, 3), (1, 1, 1), variant)
         self.pool_point = Unit(channels_in, pool_point, 1, variant=variant)
+        self.pointwise_channels = (point, reduce_1, reduce_2)
+        self.is_merged = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.pointwise is None:
-            point, reduced_1, reduced_2 = self.point(x), self.reduce_1(x), self.reduce_2(x)
+        if self.is_merged:
+            point, reduced_1, reduced_2 = self.point(x).split(self.pointwise_channels, dim=1)
         else:
-            point, reduced_1, reduced_2 = self.pointwise(x).split(self.pointwise_channels, dim=1)
+            point, reduced_1, reduced_2 = self.point(x), self.reduce_1(x), self.reduce_2(x)
         branches = [point, self.space_1(reduced_1), self.space_2(reduced_2), self.pool_point(self.pool(x))]
         return torch.cat(branches, dim=1)
 
     def merge_pointwise(self) -> None:
         """Merge the three 1x1x1 units that read the block's input, whose batch norms are folded, into one."""
-        units = [self.point, self.reduce_1, self.reduce_2]
-        merged = Unit(self.point.conv.in_channels, sum(self.pointwise_channels), 1, variant=self.variant)
-        merged.norm = nn.Identity()
-        merged.conv.weight = nn.Parameter(torch.cat([unit.conv.weight for unit in units]), requires_grad=False)
-        biases = [unit.conv.bias for unit in units if unit.conv.bias is not None]
-        merged.conv.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
-        self.pointwise = merged
-        del self.point, self.reduce_1, self.reduce_2
+        for name in ("weight", "bias"):
+            merged = torch.cat([getattr(unit.conv, name) for unit in (self.point, self.reduce_1, self.reduce_2)])
+            setattr(self.point.conv, name, nn.Parameter(merged, requires_grad=False))
+        del self.reduce_1, self.reduce_2
+        self.is_merged = True
 
 
 def _pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], by_length: bool) -> Tensor:

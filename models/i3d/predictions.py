@@ -1,12 +1,9 @@
 """Features of I3D -> the likeliest Kinetics classes, for people to read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +12,7 @@ from models.i3d.checkpoint import our_key
 from models.i3d.net import CHANNELS, I3D, NUM_CLASSES, VARIANTS
 from utils.errors import MediaError
 from utils.media.video import Video
-from utils.weights.checkpoint import load_weights, randomize_weights
+from utils.weights.checkpoint import load_or_randomize
 
 NUM_SHOWN = 5
 
@@ -40,36 +37,17 @@ def class_names(path: str | None) -> list[str]:
 
 
 @torch.inference_mode()
-def classify_saved(features: Mapping[str, npt.NDArray[Any]], weights: Mapping[str, str | None]) -> Tensor:
-    """Return the logits (N, 400) of saved features (N, 1024) by stream: the sum of the streams' logits.
-
-    `weights` has each stream's checkpoint, or None for the untrained weights. Raises WeightsError.
-    """
-    logits = torch.zeros(())
-    for stream, rows in features.items():
-        classifier = load_classifier(stream, weights[stream])
-        logits = logits + classifier(torch.from_numpy(rows).float()[:, :, None, None, None]).flatten(1)
-    return logits
-
-
-@cache
-def load_classifier(stream: str, path: str | None) -> nn.Conv3d:
-    """Load the last layer of a stream's network, which is the same in both variants. Raises WeightsError."""
-    network = I3D(CHANNELS[stream], VARIANTS["ancestor"])
-    if path is None:
-        randomize_weights(network, seed=0)
-    else:
-        load_weights(network, Path(path), our_key)
-    return network.classifier
-
-
 def describe_saved(config: Config, path: str, outputs: Sequence[str]) -> str:
     """Return the predictions of features saved in `outputs`, by the weights that `config` names.
 
-    The video is opened for its frame rate only. Where a tail ends is not known, so spans have no end.
+    The video is opened for its frame rate only. Where a tail ends is not known, so spans have no end. Raises
+    WeightsError.
     """
-    features = {stream: np.load(output) for stream, output in zip(config.streams, outputs, strict=True)}
-    logits = classify_saved(features, {stream: getattr(config, f"i3d_{stream}_path") for stream in features})
+    logits = torch.zeros(())
+    for stream, output in zip(config.streams, outputs, strict=True):
+        classifier = load_classifier(stream, getattr(config, f"i3d_{stream}_path"))
+        features = torch.from_numpy(np.load(output)).float()
+        logits = logits + classifier(features[:, :, None, None, None]).flatten(1)
     try:
         with Video(path, config.min_side_size, config.extraction_fps) as video:
             spans = [(float(i * config.step_size / video.fps), None) for i in range(len(logits))]
@@ -78,10 +56,16 @@ def describe_saved(config: Config, path: str, outputs: Sequence[str]) -> str:
     return f"{path}\n{describe(logits, spans, class_names(config.kinetics_class_labels))}"
 
 
+@cache
+def load_classifier(stream: str, path: str | None) -> nn.Conv3d:
+    """Load the last layer of a stream's network, which is the same in both variants. Raises WeightsError."""
+    return load_or_randomize(I3D(CHANNELS[stream], VARIANTS["ancestor"]), path, our_key).classifier
+
+
 def describe(logits: Tensor, spans: Sequence[tuple[float, float | None]], names: Sequence[str]) -> str:
     """Return lines for each stack: its time span, then logit, probability and name of the five likeliest classes."""
     lines = []
-    for row, (begin, end) in zip(logits, spans, strict=True):
+    for row, (begin, end) in zip(logits.cpu(), spans, strict=True):
         lines.append(f"  from {begin:.2f} s" if end is None else f"  {begin:.2f} - {end:.2f} s")
         probabilities = row.softmax(dim=0)
         for index in row.topk(NUM_SHOWN).indices.tolist():

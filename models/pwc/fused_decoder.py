@@ -11,6 +11,8 @@ is a convolution to four times the channels followed by `pixel_shuffle`.
 Channels are padded with zeros to multiples of 8, as tensor cores want them.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,21 +24,19 @@ from models.pwc.net import DENSE_CHANNELS, FINEST, Decoder, PWCNet, leaky_relu
 CHANNEL_MULTIPLE = 8
 FLOW_CHANNELS = 2
 
+Parameters = tuple[Tensor, Tensor]
+"""Kernel (out, in, 3, 3) and bias (out,) of a convolution."""
+
 
 def fuse_decoders(network: PWCNet) -> PWCNet:
     """Replace each decoder by a `FusedDecoder`, for inference, and return the network itself."""
-    finer = None
+    following, shuffles = _parameters(network.refiner[0]), False
+    network.refiner[0] = nn.LeakyReLU(NEGATIVE_SLOPE)
     for level in range(FINEST, FINEST + len(network.decoders)):
-        decoder = network.decoders[str(level)]
-        assert isinstance(decoder, Decoder)
-        if finer is None:
-            first_layer = network.refiner[0]
-            assert isinstance(first_layer, nn.Sequential)
-            following, network.refiner[0] = _parameters(first_layer), nn.LeakyReLU(NEGATIVE_SLOPE)
-        else:
-            following = to_shuffled_convolution(finer.upsample_dense)
-        network.decoders[str(level)] = FusedDecoder(decoder, *following, shuffles=finer is not None)
-        finer = decoder
+        decoder = cast(Decoder, network.decoders[str(level)])
+        network.decoders[str(level)] = FusedDecoder(decoder, following, shuffles)
+        if hasattr(decoder, "upsample_dense"):
+            following, shuffles = to_shuffled_convolution(decoder.upsample_dense), True
     return network
 
 
@@ -46,33 +46,29 @@ class FusedDecoder(nn.Module):
     That is the finer level's two upsampled channels, or the refiner's first layer before its activation.
     """
 
-    def __init__(self, decoder: Decoder, following: Tensor, following_bias: Tensor, *, shuffles: bool) -> None:
-        """`following` (C, dense channels, 3, 3) is that layer's kernel; `shuffles`: `pixel_shuffle` comes after it."""
+    def __init__(self, decoder: Decoder, following: Parameters, shuffles: bool) -> None:
+        """`following` is of that layer; `shuffles`: `pixel_shuffle` comes after it."""
         super().__init__()
         self.units_to_pixels = decoder.units_to_pixels
         self.upsample_flow = getattr(decoder, "upsample_flow", None)
-        self.num_following = len(following)
+        self.num_following = len(following[0])
         self.shuffles = shuffles
-        dense = [_parameters(layer) for layer in decoder.dense]
-        assert decoder.to_flow.bias is not None
-        kernels = [kernel for kernel, _ in dense] + [following, decoder.to_flow.weight]
-        biases = [bias for _, bias in dense] + [following_bias, decoder.to_flow.bias]
+        layers = [*map(_parameters, decoder.dense), following, _parameters(decoder.to_flow)]
+        kernels = [kernel for kernel, _ in layers]
         # Input channels of a kernel are in this order: the latest output, ..., the first output, the block's input.
-        num_inputs = kernels[0].shape[1]
-        self.kernels = nn.ParameterList([_stack_kernels([kernel[:, -num_inputs:] for kernel in kernels])])
-        end = num_inputs
+        end = kernels[0].shape[1]
+        self.kernels = nn.ParameterList([_stack_kernels([kernel[:, -end:] for kernel in kernels])])
         for i, growth in enumerate(DENSE_CHANNELS, start=1):
             self.kernels.append(_stack_kernels([kernel[:, -end - growth : -end] for kernel in kernels[i:]]))
             end += growth
-        bias = torch.cat(biases)
+        bias = torch.cat([bias for _, bias in layers])
         self.bias = nn.Parameter(F.pad(bias, (0, -len(bias) % CHANNEL_MULTIPLE)), requires_grad=False)
 
     def forward(
         self, first: Tensor, second: Tensor, coarse_flow: Tensor | None, upsampled: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        sums = F.conv2d(
-            self._gather_inputs(first, second, coarse_flow, upsampled), self.kernels[0], self.bias, padding=1
-        )
+        inputs = self._gather_inputs(first, second, coarse_flow, upsampled)
+        sums = F.conv2d(inputs, self.kernels[0], self.bias, padding=1)
         for growth, kernel in zip(DENSE_CHANNELS, self.kernels[1:], strict=True):
             dense = leaky_relu(sums[:, :growth])  # dense in memory, too
             sums = sums[:, growth:].add_(F.conv2d(dense, kernel, padding=1))
@@ -87,49 +83,42 @@ class FusedDecoder(nn.Module):
         batch, _, height, width = first.shape
         inputs = first.new_empty((batch, height, width, self.kernels[0].shape[1])).permute(0, 3, 1, 2)
         end = NUM_DISPLACEMENTS
-        if coarse_flow is None:
+        if self.upsample_flow is None:
             matching_costs(first, second, None, inputs)
         else:
-            assert self.upsample_flow is not None
+            assert upsampled is not None
             flow = self.upsample_flow(coarse_flow)
             matching_costs(first, second, flow * self.units_to_pixels, inputs)
             for part in (first, flow, upsampled):
-                assert part is not None
                 inputs[:, end : end + part.shape[1]] = part
                 end += part.shape[1]
         inputs[:, end:] = 0
         return inputs
 
 
-def to_shuffled_convolution(transposed: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+def to_shuffled_convolution(transposed: nn.ConvTranspose2d) -> Parameters:
     """Convert a transposed convolution of size 4, stride 2 and padding 1 to a convolution before `pixel_shuffle`.
 
-    Returns its kernel (4 * out, in, 3, 3) and bias. Output pixel 2i is the sum of input pixels i - 1 and i, weighted
-    by taps 3 and 1; output pixel 2i + 1 that of i and i + 1, by taps 2 and 0.
+    It has 4 * out channels. Output pixel 2i is the sum of input pixels i - 1 and i, weighted by taps 3 and 1; output
+    pixel 2i + 1 that of i and i + 1, by taps 2 and 0.
     """
-    assert transposed.bias is not None
     channels_in, channels_out = transposed.weight.shape[:2]
-    taps = (((0, 3), (1, 1)), ((1, 2), (2, 0)))  # by parity of the output: (index in the kernel, tap)
     kernel = transposed.weight.new_zeros(channels_out, 2, 2, channels_in, 3, 3)
-    for parity_y, taps_y in enumerate(taps):
-        for parity_x, taps_x in enumerate(taps):
-            for y, tap_y in taps_y:
-                for x, tap_x in taps_x:
-                    kernel[:, parity_y, parity_x, :, y, x] = transposed.weight[:, :, tap_y, tap_x].t()
-    return kernel.flatten(0, 2), transposed.bias.repeat_interleave(4)
+    taps = [(0, 0, 3), (0, 1, 1), (1, 1, 2), (1, 2, 0)]  # parity of the output, index in the kernel, tap
+    for parity_y, y, tap_y in taps:
+        for parity_x, x, tap_x in taps:
+            kernel[:, parity_y, parity_x, :, y, x] = transposed.weight[:, :, tap_y, tap_x].t()
+    return kernel.flatten(0, 2), cast(Tensor, transposed.bias).repeat_interleave(4)
 
 
-def _parameters(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return kernel and bias of the convolution at the start of a layer."""
-    assert isinstance(layer, nn.Sequential)
-    conv = layer[0]
-    assert isinstance(conv, nn.Conv2d)
-    assert conv.bias is not None
-    return conv.weight, conv.bias
+def _parameters(layer: nn.Module) -> Parameters:
+    """Return those of the convolution at the start of a layer."""
+    conv = next(module for module in layer.modules() if isinstance(module, nn.Conv2d))
+    return conv.weight, cast(Tensor, conv.bias)
 
 
 def _stack_kernels(kernels: list[Tensor]) -> nn.Parameter:
-    """Make one kernel of several (C, in, 3, 3) that read the same input, with padded channels."""
+    """Make one kernel of several that read the same input, with padded channels."""
     stacked = torch.cat(kernels)
     num_outputs, num_inputs = stacked.shape[:2]
     padding = (0, 0, 0, 0, 0, -num_inputs % CHANNEL_MULTIPLE, 0, -num_outputs % CHANNEL_MULTIPLE)

@@ -8,8 +8,6 @@ warps the reached part of a row and multiplies it with the whole tile in one mat
 its diagonals. A tile has several rows so that a warped row serves more than one of them.
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -17,9 +15,11 @@ from torch import Tensor
 
 from models.pwc.cost_volume import MAX_DISPLACEMENT, NEGATIVE_SLOPE
 
-TILE_ROWS = 4
-TILE_COLUMNS = 8
-REACHED_COLUMNS = 16  # TILE_COLUMNS + 2 * MAX_DISPLACEMENT
+TILE_ROWS = tl.constexpr(4)
+TILE_COLUMNS = tl.constexpr(8)
+REACHED_COLUMNS = tl.constexpr(TILE_COLUMNS.value + 2 * MAX_DISPLACEMENT)
+REACH = tl.constexpr(MAX_DISPLACEMENT)
+SLOPE = tl.constexpr(NEGATIVE_SLOPE)
 BYTES_AT_ONCE = 64  # of a pixel's channels
 OPTIONS = {"num_warps": 2, "num_stages": 1, "enable_fp_fusion": True}
 
@@ -30,88 +30,52 @@ def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tens
     assert (second.shape, second.dtype) == (first.shape, first.dtype)
     assert flow is None or flow.shape == (batch, 2, height, width)
     assert (out.shape[0], *out.shape[2:]) == (batch, height, width)
-    first, second = _with_channels_last(first), _with_channels_last(second)
-    image_strides = [image.stride(dim) for image in (first, second) for dim in (0, 2, 3)]
-    alignment = next(n for n in (16, 8, 4, 2, 1) if not any(stride % n for stride in image_strides))
-    grid = (triton.cdiv(width, TILE_COLUMNS), triton.cdiv(height, TILE_ROWS), batch)
-    strides = (*image_strides, *((0, 0, 0, 0) if flow is None else flow.stride()), *out.stride())
-    arguments = constants(channels, first.element_size(), alignment) | OPTIONS
-    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
-        matching_costs_kernel[grid](first, second, flow, out, height, width, *strides, **arguments)
-
-
-def constants(channels: int, element_size: int, alignment: int) -> dict[str, Any]:
-    """Return the kernel's compile-time arguments; `alignment` is a power of two that divides all image strides."""
-    return {
+    first, second = (
+        image if image.stride(1) == 1 else image.contiguous(memory_format=torch.channels_last)
+        for image in (first, second)
+    )
+    strides = [image.stride(dim) for image in (first, second) for dim in (0, 2, 3)]
+    constants = {
         "channels": channels,
-        "channels_at_once": BYTES_AT_ONCE // element_size,
-        "alignment": alignment,
-        "max_displacement": MAX_DISPLACEMENT,
-        "negative_slope": NEGATIVE_SLOPE,
-        "tile_rows": TILE_ROWS,
-        "tile_columns": TILE_COLUMNS,
-        "reached_columns": REACHED_COLUMNS,
+        "channels_at_once": BYTES_AT_ONCE // first.element_size(),
+        "alignment": next(n for n in (16, 8, 4, 2, 1) if not any(stride % n for stride in strides)),
     }
+    strides += [*((0, 0, 0, 0) if flow is None else flow.stride()), *out.stride()]
+    grid = (triton.cdiv(width, TILE_COLUMNS.value), triton.cdiv(height, TILE_ROWS.value), batch)
+    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+        matching_costs_kernel[grid](first, second, flow, out, height, width, *strides, **constants, **OPTIONS)
 
 
-def _with_channels_last(image: Tensor) -> Tensor:
-    return image if image.stride(1) == 1 else image.contiguous(memory_format=torch.channels_last)
-
-
-# No kernel is compiled for a single size or stride (arguments 4 to 19): `alignment` has what matters of them.
+# `alignment` is a power of two that divides all strides of the images, which are in elements; their channels lie side
+# by side. No kernel is compiled for a single size or stride (arguments 4 to 19).
 @triton.jit(do_not_specialize=list(range(4, 20)))  # type: ignore[untyped-decorator]
 def matching_costs_kernel(  # type: ignore[no-untyped-def]
-    first,
-    second,
-    flow,
-    out,
-    height,
-    width,
-    first_b,  # strides, in elements; the images' channels lie side by side
-    first_y,
-    first_x,
-    second_b,
-    second_y,
-    second_x,
-    flow_b,
-    flow_c,
-    flow_y,
-    flow_x,
-    out_b,
-    out_c,
-    out_y,
-    out_x,
-    channels: tl.constexpr,
-    channels_at_once: tl.constexpr,
-    alignment: tl.constexpr,
-    max_displacement: tl.constexpr,
-    negative_slope: tl.constexpr,
-    tile_rows: tl.constexpr,
-    tile_columns: tl.constexpr,
-    reached_columns: tl.constexpr,
-):
-    displacements: tl.constexpr = 2 * max_displacement + 1
+    first, second, flow, out, height, width,
+    first_b, first_y, first_x, second_b, second_y, second_x, flow_b, flow_c, flow_y, flow_x, out_b, out_c, out_y, out_x,
+    channels: tl.constexpr, channels_at_once: tl.constexpr, alignment: tl.constexpr,
+):  # fmt: skip
+    displacements: tl.constexpr = 2 * REACH + 1
     batch = tl.program_id(2).to(tl.int64)
-    top = tl.program_id(1) * tile_rows
-    left = tl.program_id(0) * tile_columns
+    top = tl.program_id(1) * TILE_ROWS
+    left = tl.program_id(0) * TILE_COLUMNS
 
-    pixel = tl.arange(0, tile_rows * tile_columns)
-    row = pixel // tile_columns
-    column = pixel % tile_columns
+    pixel = tl.arange(0, TILE_ROWS * TILE_COLUMNS)
+    row = pixel // TILE_COLUMNS
+    column = pixel % TILE_COLUMNS
     y = (top + row).to(tl.int64)
     x = left + column
     is_pixel = (y < height) & (x < width)
     first_pixel = tl.multiple_of(batch * first_b + y * first_y + x * first_x, alignment)
     out_pixel = batch * out_b + y * out_y + x * out_x
 
-    reached_column = tl.arange(0, reached_columns)
-    reached_x = left - max_displacement + reached_column
+    reached_column = tl.arange(0, REACHED_COLUMNS)
+    reached_x = left - REACH + reached_column
     is_column = (reached_x >= 0) & (reached_x < width)
     dx = reached_column[None, :] - column[:, None]  # from 0, as is dy
     is_dx = (dx >= 0) & (dx < displacements)
 
-    for reached_row in range(tile_rows + displacements - 1):
-        reached_y = tl.full((reached_columns,), top - max_displacement + reached_row, tl.int32)
+    for reached_row in range(TILE_ROWS + displacements - 1):
+        reached_y = tl.full((REACHED_COLUMNS,), top - REACH + reached_row, tl.int32)
         is_reached = is_column & (reached_y >= 0) & (reached_y < height)
         if flow is None:
             corner = batch * second_b + reached_y.to(tl.int64) * second_y + reached_x * second_x
@@ -130,7 +94,7 @@ def matching_costs_kernel(  # type: ignore[no-untyped-def]
             corner_x = tl.floor(source_x).to(tl.int32)
             corner_y = tl.floor(source_y).to(tl.int32)
 
-        products = tl.zeros((tile_rows * tile_columns, reached_columns), dtype=tl.float32)
+        products = tl.zeros((TILE_ROWS * TILE_COLUMNS, REACHED_COLUMNS), dtype=tl.float32)
         for start in range(0, channels, channels_at_once):
             channel = start + tl.arange(0, channels_at_once)[None, :]
             is_channel = channel < channels
@@ -138,7 +102,7 @@ def matching_costs_kernel(  # type: ignore[no-untyped-def]
             if flow is None:
                 matched = tl.load(second + (corner[:, None] + channel), is_reached[:, None] & is_channel, other=0.0)
             else:
-                warped = tl.zeros((reached_columns, channels_at_once), dtype=tl.float32)
+                warped = tl.zeros((REACHED_COLUMNS, channels_at_once), dtype=tl.float32)
                 for down in tl.static_range(2):
                     for over in tl.static_range(2):
                         tap_x = corner_x + over
@@ -153,7 +117,7 @@ def matching_costs_kernel(  # type: ignore[no-untyped-def]
 
         dy = reached_row - row[:, None]
         costs = products * (1.0 / channels)
-        costs = tl.where(costs > 0.0, costs, costs * negative_slope)
+        costs = tl.where(costs > 0.0, costs, costs * SLOPE)
         is_cost = is_pixel[:, None] & is_dx & (dy >= 0) & (dy < displacements)
         offset = out_pixel[:, None] + (dy * displacements + dx) * out_c
         tl.store(out + offset, costs.to(out.dtype.element_ty), mask=is_cost)

@@ -36,29 +36,22 @@ def plain_matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out
 
 @functools.cache
 def _kernel(device: torch.device, dtype: torch.dtype) -> MatchingCosts | None:
-    """Return the Triton kernel if it runs on `device` and agrees with the plain version there, or else None."""
+    """Return the Triton kernel if it runs on `device` and agrees with the plain version on the CPU, or else None."""
+    generator = torch.Generator().manual_seed(0)
     try:
         from models.pwc.kernels import matching_costs as kernel
 
         for channels, with_flow in ((32, True), (196, False)):  # as at PWC-Net's finest and coarsest level
-            error = _difference_from_plain(kernel, device, dtype, channels, with_flow)
+            first, second = torch.randn(2, 2, 6, 11, channels, generator=generator).to(dtype).permute(0, 1, 4, 2, 3)
+            flow = 3 * torch.randn(2, 2, 6, 11, generator=generator) if with_flow else None
+            expected = torch.zeros(2, NUM_DISPLACEMENTS, 6, 11, dtype=dtype)
+            plain_matching_costs(first, second, flow, expected)
+            out = torch.zeros_like(expected, device=device)
+            kernel(first.to(device), second.to(device), None if flow is None else flow.to(device), out)
+            error = (out.cpu().float() - expected.float()).abs().max().item()
             if not error < (1e-4 if dtype == torch.float32 else 1e-2):
                 raise RuntimeError(f"the kernel is wrong by {error:.3g}")
     except Exception as error:  # compilers and drivers fail in many ways, and the plain version gives the same result
         log.warning("%s, %s: PWC-Net runs without its Triton kernel, which is slower: %r", device, dtype, error)
         return None
     return kernel
-
-
-def _difference_from_plain(
-    kernel: MatchingCosts, device: torch.device, dtype: torch.dtype, channels: int, with_flow: bool
-) -> float:
-    """Return the largest difference between `kernel` on `device` and the plain version on the CPU."""
-    generator = torch.Generator().manual_seed(0)
-    first, second = torch.randn(2, 2, 6, 11, channels, generator=generator).to(dtype).permute(0, 1, 4, 2, 3)
-    flow = 3 * torch.randn(2, 2, 6, 11, generator=generator) if with_flow else None
-    expected = torch.zeros(2, NUM_DISPLACEMENTS, 6, 11, dtype=dtype)
-    plain_matching_costs(first, second, flow, expected)
-    out = torch.zeros_like(expected, device=device)
-    kernel(first.to(device), second.to(device), None if flow is None else flow.to(device), out)
-    return (out.cpu().float() - expected.float()).abs().max().item()

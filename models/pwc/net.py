@@ -36,7 +36,12 @@ class PWCNet(nn.Module):
             convs = _conv(channels_in, channels, stride=2), _conv(channels, channels), _conv(channels, channels)
             self.levels.append(nn.Sequential(*convs))
         self.decoders = nn.ModuleDict({str(level): Decoder(level) for level in range(COARSEST, FINEST - 1, -1)})
-        self.refiner = _refiner(Decoder.channels(FINEST))
+        # The context network: dilated convolutions from dense features to a correction of the flow.
+        channels, refiner = Decoder.channels(FINEST), []
+        for channels_out, dilation in REFINER_LAYERS:
+            refiner.append(_conv(channels, channels_out, dilation=dilation))
+            channels = channels_out
+        self.refiner = nn.Sequential(*refiner, nn.Conv2d(channels, 2, kernel_size=3, padding=1))
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the flow (B, 2, H, W) in pixels from `first` to `second`, RGB images (B, 3, H, W) in 0..255."""
@@ -117,12 +122,3 @@ def _conv(channels_in: int, channels_out: int, stride: int = 1, dilation: int = 
         nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=dilation, dilation=dilation),
         nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
     )
-
-
-def _refiner(channels: int) -> nn.Sequential:
-    """Build the context network: dilated convolutions from dense features to a correction of the flow."""
-    layers: list[nn.Module] = []
-    for channels_out, dilation in REFINER_LAYERS:
-        layers.append(_conv(channels, channels_out, dilation=dilation))
-        channels = channels_out
-    return nn.Sequential(*layers, nn.Conv2d(channels, 2, kernel_size=3, padding=1))

@@ -1,11 +1,9 @@
 """Video -> VGGish features of its sound."""
 
-from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from models.vggish import Config, checkpoint, mel, tensorflow_checkpoint
 from models.vggish.net import VGGish
@@ -13,11 +11,11 @@ from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resample
 from utils.devices import device_context, dtype_of, precision_on, set_tf32
 from utils.errors import MediaError
-from utils.media.audio import Audio, Samples
+from utils.media.audio import Audio
 from utils.media.options import DecodeOptions
 from utils.memory import retry_with_half_batch
 from utils.results import Features
-from utils.weights.checkpoint import fill_weights, load_weights, randomize_weights
+from utils.weights.checkpoint import fill_weights, load_or_randomize
 
 PATCHES_PER_BATCH = {"cpu": 32, "cuda": 256}  # more are no faster: measured on a CPU, an estimate on GPUs
 FULL_SCALE = 2**15  # of 16-bit samples
@@ -34,12 +32,12 @@ class Extractor:
         precision = precision_on(device, config.precision)
         set_tf32(precision)
         self.dtype = dtype_of(precision, supports_fp16=True)
-        self.network = load_network(config.vggish_model_path).eval().to(self.device, self.dtype)
+        self.network = load_network(config.vggish_model_path).to(self.device, self.dtype)
         self.batch_size = config.batch_size or PATCHES_PER_BATCH[self.device.type]
         self.pca = None
         if config.postprocess:
             assert config.vggish_pca_path is not None
-            self.pca = load_pca(Path(config.vggish_pca_path)).to(self.device)
+            self.pca = load_pca(Path(config.vggish_pca_path), self.device)
 
     def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
         """Return the features of a video's sound, (N, 128), float32 or, postprocessed, uint8; there are no frames.
@@ -52,7 +50,9 @@ class Extractor:
     def _extract(self, path: str, options: DecodeOptions, patches_per_batch: int) -> Features:
         embeddings = []
         with device_context(str(self.device)), Audio(path, options) as audio:
-            waveform = resample(self._mono(audio), audio.rate_hz)
+            # As waveforms (samples,) in [-1, 1), the means of the channels.
+            mono = (torch.from_numpy(block).to(self.device).float().mean(dim=1) / FULL_SCALE for block in audio)
+            waveform = resample(mono, audio.rate_hz)
             for patches in mel.patches(waveform, patches_per_batch):
                 embeddings.append(self.network(patches.to(self.dtype)).float())
             seconds = audio.seconds
@@ -71,19 +71,11 @@ class Extractor:
             missing_seconds=audio.missing_seconds,
         )
 
-    def _mono(self, blocks: Iterable[Samples]) -> Iterator[Tensor]:
-        """Blocks (samples, channels) as waveforms (samples,) in [-1, 1), the means of their channels."""
-        for block in blocks:
-            yield torch.from_numpy(block).to(self.device).float().mean(dim=1) / FULL_SCALE
-
 
 def load_network(path: str | None) -> VGGish:
-    """The network with the weights in a file of either kind, or with untrained ones."""
+    """Load the weights in a file of either kind, or untrained ones. Raises WeightsError."""
     network = VGGish()
-    if path is None:
-        randomize_weights(network, seed=0)
-    elif tensorflow_checkpoint.is_tensorflow(Path(path)):
+    if path is not None and tensorflow_checkpoint.is_tensorflow(Path(path)):
         fill_weights(network, tensorflow_checkpoint.read(Path(path)), Path(path), checkpoint.our_key)
-    else:
-        load_weights(network, Path(path), checkpoint.our_key)
-    return network
+        return network.eval()
+    return load_or_randomize(network, path, checkpoint.our_key)

@@ -2,7 +2,6 @@
 
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,33 +14,27 @@ BOUND = 2.0  # of the rotated embeddings
 NUM_STEPS = 255
 
 
-class PCA(NamedTuple):
-    """The rotation: `eigen_vectors` (128, 128), one a row, and `means` (128,), float64."""
-
-    eigen_vectors: Tensor
-    means: Tensor
-
-    def to(self, device: torch.device) -> "PCA":
-        return PCA(self.eigen_vectors.to(device), self.means.to(device))
+PCA = tuple[Tensor, Tensor]
+"""The rotation: eigen vectors (128, 128), one a row, and means (128,), float64."""
 
 
-def load_pca(path: Path) -> PCA:
+def load_pca(path: Path, device: torch.device) -> PCA:
     """Load AudioSet's .npz file. Raises WeightsError."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            pca = PCA(*(torch.from_numpy(file[f"pca_{name}"].astype(np.float64)) for name in PCA._fields))
+            eigen_vectors, means = file["pca_eigen_vectors"].astype(float), file["pca_means"].astype(float).squeeze()
     except (OSError, ValueError, LookupError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: unreadable PCA parameters: {error}") from error
-    shapes = tuple(pca.eigen_vectors.shape), tuple(pca.means.squeeze().shape)
-    if shapes != ((NUM_FEATURES, NUM_FEATURES), (NUM_FEATURES,)):
+    if (eigen_vectors.shape, means.shape) != ((NUM_FEATURES, NUM_FEATURES), (NUM_FEATURES,)):
         raise WeightsError(
-            f"{path}: PCA parameters of shapes {shapes[0]} and {shapes[1]}, not for {NUM_FEATURES} features"
+            f"{path}: PCA parameters of shapes {eigen_vectors.shape} and {means.shape}, not for {NUM_FEATURES} features"
         )
-    return PCA(pca.eigen_vectors, pca.means.squeeze())
+    return torch.from_numpy(eigen_vectors).to(device), torch.from_numpy(means).to(device)
 
 
 def postprocess(embeddings: Tensor, pca: PCA) -> Tensor:
     """Rotate embeddings (N, 128), clip them to [-2, 2] and scale that to 0 to 255, rounded down to uint8."""
-    rotated = (embeddings.double() - pca.means) @ pca.eigen_vectors.T
+    eigen_vectors, means = pca
+    rotated = (embeddings.double() - means) @ eigen_vectors.T
     levels = (rotated.clamp(-BOUND, BOUND) + BOUND) * (NUM_STEPS / (2 * BOUND))
     return levels.to(torch.uint8)

@@ -15,7 +15,7 @@ TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last bytes of a table in 
 
 
 def is_tensorflow(path: Path) -> bool:
-    """Return True for a TensorFlow V1 checkpoint, by its content."""
+    """Return True for a TensorFlow V1 checkpoint, by its content. Raises WeightsError."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - len(TABLE_MAGIC)))
@@ -25,7 +25,10 @@ def is_tensorflow(path: Path) -> bool:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read the variables by name, with axes in PyTorch's order: (out, in) and (out, in, height, width)."""
+    """Read the variables by name, with axes in PyTorch's order: (out, in) and (out, in, height, width).
+
+    Raises WeightsError.
+    """
     try:
         import tensorflow as tf
     except ImportError as error:
@@ -35,12 +38,10 @@ def read(path: Path) -> dict[str, Tensor]:
         ) from error
     try:
         reader = tf.train.load_checkpoint(str(path))
-        arrays = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        variables = {name: torch.from_numpy(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{path}: unreadable TensorFlow checkpoint: {error}") from error
-    return {name: _out_first(torch.from_numpy(array)) for name, array in arrays.items()}
-
-
-def _out_first(variable: Tensor) -> Tensor:
-    """Turn TensorFlow's (in, out) and (height, width, in, out) into PyTorch's order."""
-    return variable.movedim((-1, -2), (0, 1)) if variable.dim() > 1 else variable
+    return {
+        name: variable.movedim((-1, -2), (0, 1)) if variable.dim() > 1 else variable
+        for name, variable in variables.items()
+    }

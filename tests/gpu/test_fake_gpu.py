@@ -53,15 +53,14 @@ def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monke
     monkeypatch.setattr(fused_decoder, "matching_costs", zero_costs)
     network = on_gpu(lambda: fused_decoder.fuse_decoders(PWCNet()), dtype)
     assert isinstance(network, PWCNet)
-    frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(40))
-    flows = StackFlows(network, pairs_per_batch=8)
+    frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(24))
+    flows = StackFlows(network, pairs_per_batch=16)
     for stack in stacks(frames, 17, 16, cycle_tail=True):
         seen = flows.compute([stack])
         assert (seen.shape, seen.dtype, seen.device) == ((1, 16, 2, 224, 224), torch.float32, GPU)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("dtype", "variant"), list(zip(DTYPES, VARIANTS, strict=True)))
 def test_features_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, variant: str) -> None:
     network = on_gpu(lambda: I3D(3, VARIANTS[variant]), dtype)
     assert isinstance(network, I3D)

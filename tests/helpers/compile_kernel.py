@@ -21,8 +21,8 @@ VARIANTS = (("fp32", 32, True), ("fp16", 196, False))  # channels as at PWC-Net'
 def compile_kernel(architecture: int, dtype: str, channels: int, with_flow: bool) -> str:
     """Return the kernel's PTX for images in dense channels-last memory."""
     function = kernels.matching_costs_kernel
-    constants = kernels.constants(channels, BYTES[dtype], alignment=16 if channels % 16 == 0 else 4)
-    constants |= {} if with_flow else {"flow": None}
+    constants: dict[str, int | None] = {"channels": channels, "channels_at_once": kernels.BYTES_AT_ONCE // BYTES[dtype]}
+    constants |= {"alignment": 16 if channels % 16 == 0 else 4} | ({} if with_flow else {"flow": None})
     pointers = {"first": dtype, "second": dtype, "flow": "fp32", "out": dtype}
     signature, constexprs, attributes = {}, {}, {}
     for index, name in enumerate(function.arg_names):

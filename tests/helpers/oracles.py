@@ -1,11 +1,9 @@
 """References of the tests: data beside the repository, and independent libraries."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -46,12 +44,3 @@ def cosines(ours: Array, expected: Array) -> Array:
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(expected, axis=1)
     of_rows: Array = (ours * expected).sum(axis=1) / lengths
     return of_rows
-
-
-def module_at(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 DATA = Path(__file__).parent / "data"
-SEEDS = {"pwc": 1, "i3d_rgb": 2, "i3d_flow": 3}
+SEEDS = {"pwc": 1, "i3d_rgb": 2, "i3d_flow": 3, "vggish": 4}
+OF_I3D = ("pwc", "i3d_rgb", "i3d_flow")
 GAIN = 2.0
 SMOOTH = 0.98
 DETAIL = 0.19899748742132398  # SMOOTH**2 + DETAIL**2 == 1
@@ -25,10 +26,10 @@ Array = npt.NDArray[np.float64]
 
 
 def state_dict(name: str) -> dict[str, Tensor]:
-    """Make a stand-in for the published checkpoint `name` (pwc, i3d_rgb, i3d_flow), under its published keys."""
+    """Make a stand-in for the published checkpoint `name` under its published keys."""
     shapes = json.loads((DATA / "state_dict_shapes.json").read_text())[name]
     state = {key: torch.from_numpy(_entry(key, tuple(shape), SEEDS[name])) for key, shape in shapes.items()}
-    if name != "pwc":
+    if name.startswith("i3d"):
         prefix = name.removeprefix("i3d_") + "/"
         statistics = np.load(DATA / "bn_stats.npz")
         state |= {

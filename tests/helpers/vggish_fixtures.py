@@ -1,6 +1,5 @@
 """Fixtures of the VGGish tests, which name this file in `pytest_plugins`."""
 
-import json
 from pathlib import Path
 
 import av
@@ -9,7 +8,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from tests.helpers.oracles import Array, module_at, shared
+from tests.helpers import seeded
+from tests.helpers.oracles import Array, shared
 
 
 @pytest.fixture(scope="session")
@@ -33,17 +33,8 @@ def clip_samples(clip: str) -> npt.NDArray[np.int16]:
 
 
 @pytest.fixture(scope="session")
-def seeded_state() -> dict[str, Array]:
-    """Stand-in weights under the keys of the published PyTorch conversion."""
-    seeded_weights = module_at(shared("reference", "seeded_weights.py"))
-    shapes = json.loads(shared("reference", "state_dict_shapes.json").read_text())["vggish"]
-    state: dict[str, Array] = seeded_weights.seeded_state_dict(shapes, seeded_weights.SEEDS["vggish"])
-    return state
-
-
-@pytest.fixture(scope="session")
-def seeded_checkpoint(seeded_state: dict[str, Array], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PyTorch checkpoint of the stand-in weights, with a suffix of no known kind."""
+def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PyTorch checkpoint of stand-in weights, with a suffix of no known kind."""
     path = tmp_path_factory.mktemp("weights") / "seeded weights.ckpt"
-    torch.save({key: torch.from_numpy(entry) for key, entry in seeded_state.items()}, path)
+    torch.save(seeded.state_dict("vggish"), path)
     return path

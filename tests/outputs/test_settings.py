@@ -8,30 +8,11 @@ from pathlib import Path
 import pytest
 
 from utils.errors import SettingsError
-from utils.outputs.settings import Settings, differences, record, recorded
+from utils.outputs.settings import Settings, read_records, record
 
 
-def settings_in(folder: Path, feature_type: str = "i3d") -> Settings:
-    found = recorded(folder, feature_type)
-    assert found is not None
-    return found.settings
-
-
-def test_each_feature_type_has_its_own_record(tmp_path: Path) -> None:
-    assert recorded(tmp_path, "i3d") is None
-    first = record(tmp_path, "i3d", {"stack_size": 64, "extraction_fps": None})
-    record(tmp_path, "vggish", {"postprocess": False}, overwrite=True)
-    assert recorded(tmp_path, "i3d") == first
-    assert settings_in(tmp_path) == {"stack_size": 64, "extraction_fps": None}
-    assert settings_in(tmp_path, "vggish") == {"postprocess": False}
-    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
-
-
-def test_what_changed_is_named_and_what_is_new_is_no_change() -> None:
-    before = {"stack_size": 64, "tail": "cycle"}
-    assert differences(before, before | {"pwc_path": "abc"}) == ""
-    assert differences(before, {"stack_size": 24, "tail": "cycle"}) == "stack_size was 64 and is 24"
-    assert differences({}, before) == ""
+def settings_in(folder: Path) -> dict[str, Settings]:
+    return {feature_type: entry.settings for feature_type, entry in read_records(folder).items()}
 
 
 def test_what_is_recorded_later_comes_on_top_if_it_agrees(tmp_path: Path) -> None:
@@ -40,11 +21,11 @@ def test_what_is_recorded_later_comes_on_top_if_it_agrees(tmp_path: Path) -> Non
     inode = (tmp_path / "settings.json").stat().st_ino
     record(tmp_path, "i3d", {"flow": "def"})
     assert (tmp_path / "settings.json").stat().st_ino == inode, "which other programs hold a lock on"
-    with pytest.raises(SettingsError, match=r"tail was cycle and is drop.*--overwrite"):
-        record(tmp_path, "i3d", {"tail": "drop"})
-    assert settings_in(tmp_path) == {"tail": "cycle", "rgb": "abc", "flow": "def"}
+    with pytest.raises(SettingsError, match=r"features: tail was cycle and is drop\. .*--overwrite"):
+        record(tmp_path, "i3d", {"tail": "drop", "rgb": "abc"})
+    assert settings_in(tmp_path) == {"i3d": {"tail": "cycle", "rgb": "abc", "flow": "def"}}
     record(tmp_path, "i3d", {"tail": "drop"}, overwrite=True)
-    assert settings_in(tmp_path) == {"tail": "drop"}
+    assert settings_in(tmp_path) == {"i3d": {"tail": "drop"}}
 
 
 def test_with_overwrite_no_file_of_before_is_later_than_since_and_each_after_a_tick_is(tmp_path: Path) -> None:
@@ -59,8 +40,7 @@ def test_with_overwrite_no_file_of_before_is_later_than_since_and_each_after_a_t
 
 def test_records_without_a_time_go_on_to_count(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text('{"i3d": {"stack_size": 64}, "vggish": {}}')
-    assert recorded(tmp_path, "i3d") == (0, {"stack_size": 64})
-    assert record(tmp_path, "i3d", {"stack_size": 64, "pwc_path": "abc"}).since == 0
+    assert record(tmp_path, "i3d", {"stack_size": 64, "pwc_path": "abc"}) == (0, {"stack_size": 64, "pwc_path": "abc"})
     since = record(tmp_path, "i3d", {"stack_size": 24}, overwrite=True).since
     assert since > 0
     assert json.loads((tmp_path / "settings.json").read_text()) == {
@@ -72,7 +52,7 @@ def test_records_without_a_time_go_on_to_count(tmp_path: Path) -> None:
 def record_often(folder: Path, feature_type: str) -> None:
     for i in range(15):
         record(folder, feature_type, {"number": i}, overwrite=True)
-        assert settings_in(folder, feature_type) == {"number": i}
+        assert settings_in(folder)[feature_type] == {"number": i}
 
 
 def test_programs_that_record_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
@@ -84,24 +64,16 @@ def test_programs_that_record_at_once_lose_nothing_of_each_other(tmp_path: Path)
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert [settings_in(tmp_path, name) for name in types] == [{"number": 14}] * 3
+    assert settings_in(tmp_path) == {name: {"number": 14} for name in types}
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[1]",
-        '{"i3d": 3}',
-        '{"i3d": {"since": "today", "settings": {}}}',
-        '{"i3d": {"settings": {}}}',
-        "\udcff",
-    ],
-)
+UNREADABLE = ["", "[1]", '{"i3d": 3}', '{"i3d": {"since": "today", "settings": {}}}', '{"i3d": {"settings": {}}}']
+
+
+@pytest.mark.parametrize("text", [*UNREADABLE, "\udcff"])
 def test_a_record_that_cannot_be_read_is_told_and_stays(tmp_path: Path, text: str) -> None:
     (tmp_path / "settings.json").write_text(text, errors="surrogateescape")
-    for ask in (recorded, lambda folder, name: record(folder, name, {}, overwrite=True)):
-        with pytest.raises(SettingsError, match=r"settings\.json"):
-            ask(tmp_path, "i3d")
+    with pytest.raises(SettingsError, match=r"settings\.json cannot be read: .*Delete it"):
+        record(tmp_path, "i3d", {}, overwrite=True)
     assert (tmp_path / "settings.json").read_text(errors="surrogateescape") == text

@@ -23,18 +23,16 @@ CHUNK_BYTES = 2**24  # or as many as fit in this
 CHUNKS_AHEAD = 3  # that are decoded, and as many that are being copied and scaled
 
 
-@contextlib.contextmanager
 def frames_on_device(
     video: Video, device: torch.device, folder: Path | None = None
-) -> Iterator[Generator[Tensor, None, None]]:
+) -> contextlib.closing[Generator[Tensor, None, None]]:
     """Give the scaled frames of a video, RGB, uint8 (3, H, W), on the device, while `with` lasts.
 
     A GPU scales them itself, and a thread decodes ahead of it. FFmpeg scales them on a CPU, and where a `folder` is
     given, to which they are then written as 000001.png and on.
     """
     use_gpu = device.type == "cuda" and folder is None
-    with contextlib.closing(scale_on_device(video, device) if use_gpu else _scale(video, device, folder)) as frames:
-        yield frames
+    return contextlib.closing(scale_on_device(video, device) if use_gpu else _scale(video, device, folder))
 
 
 def _scale(video: Video, device: torch.device, folder: Path | None) -> Generator[Tensor, None, None]:
@@ -52,13 +50,27 @@ def _scale(video: Video, device: torch.device, folder: Path | None) -> Generator
 def scale_on_device(video: Video, device: torch.device) -> Generator[Tensor, None, None]:
     """Yield the frames of a video, RGB, uint8 (3, H, W), on the device, for work in its current stream.
 
-    Their planes lie in page-locked memory until they are copied, in all a few chunks. A stream of its own copies and
-    scales them, so that this overlaps with the computations of the current stream.
+    Their planes lie in page-locked memory until they are copied, in all a few chunks. A GPU copies and scales them in
+    a stream of its own, so that this overlaps with the computations of the current stream.
     """
-    stream = _CopyStream(device)
+    copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    in_progress: deque[torch.cuda.Event] = deque()
     with contextlib.closing(prefetch(_decode_chunks(video, device), CHUNKS_AHEAD)) as chunks:
         for chunk in chunks:
-            yield from stream.scale_chunk(chunk)
+            if len(in_progress) == CHUNKS_AHEAD:
+                in_progress.popleft().synchronize()
+            with torch.cuda.stream(copying) if copying else contextlib.nullcontext():
+                data = chunk.rows[: len(chunk.frames)].to(device, non_blocking=True)
+                groups = [(form, len(list(group))) for form, group in groupby(frame.format for frame in chunk.frames)]
+                parts = torch.split(data, [number for _, number in groups])
+                frames = torch.cat([scale(part, form) for part, (form, _) in zip(parts, groups, strict=True)])
+            if copying:
+                in_progress.append(done := copying.record_event())
+                computing = torch.cuda.current_stream(device)
+                computing.wait_event(done)
+                frames.record_stream(computing)
+            for index in chunk.order:
+                yield frames[index]
 
 
 class _Chunk(NamedTuple):
@@ -70,64 +82,28 @@ class _Chunk(NamedTuple):
 
 
 def _decode_chunks(video: Video, device: torch.device) -> Iterator[_Chunk]:
-    memory = _ChunkMemory(device)
-    chunk = _Chunk(memory.rows, [], [])
+    rows = torch.empty(0, 0, dtype=torch.uint8)
+    num_used = 0
+
+    def allocate(num_bytes: int) -> Bytes:
+        """Return the next free row; a new chunk begins where this one is full or its rows have another length."""
+        nonlocal rows, num_used
+        if num_used == len(rows) or rows.shape[1] != num_bytes:
+            num_rows = max(1, min(CHUNK_FRAMES, CHUNK_BYTES // num_bytes))
+            rows = torch.empty(num_rows, num_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
+            num_used = 0
+        row: Bytes = rows[num_used].numpy()
+        num_used += 1
+        return row
+
+    chunk = _Chunk(rows, [], [])
     with device_context(str(device)):  # which the page-locked memory belongs to
-        for frame in video.raw_frames(memory.next_row):
-            if memory.rows is not chunk.rows:
+        for frame in video.raw_frames(allocate):
+            if rows is not chunk.rows:
                 if chunk.frames:
                     yield chunk
-                chunk = _Chunk(memory.rows, [], [])
+                chunk = _Chunk(rows, [], [])
             if not chunk.frames or frame is not chunk.frames[-1]:
                 chunk.frames.append(frame)
             chunk.order.append(len(chunk.frames) - 1)
     yield chunk
-
-
-class _ChunkMemory:
-    """The memory of a chunk, a row for each raw frame."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._is_pinned = device.type == "cuda"
-        self._num_used = 0
-        self.rows = torch.empty(0, 0, dtype=torch.uint8)
-
-    def next_row(self, num_bytes: int) -> Bytes:
-        """Return the next free row; a new chunk begins where this one is full or its rows have another length."""
-        if self._num_used == len(self.rows) or self.rows.shape[1] != num_bytes:
-            num_rows = max(1, min(CHUNK_FRAMES, CHUNK_BYTES // num_bytes))
-            self.rows = torch.empty(num_rows, num_bytes, dtype=torch.uint8, pin_memory=self._is_pinned)
-            self._num_used = 0
-        row: Bytes = self.rows[self._num_used].numpy()
-        self._num_used += 1
-        return row
-
-
-class _CopyStream:
-    """Copies and scales chunks, on a GPU in a stream of its own."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._in_progress: deque[torch.cuda.Event] = deque()
-
-    def scale_chunk(self, chunk: _Chunk) -> Iterator[Tensor]:
-        """Yield the scaled frames (3, H, W) of a chunk, once fewer than CHUNKS_AHEAD are in progress."""
-        if len(self._in_progress) == CHUNKS_AHEAD:
-            self._in_progress.popleft().synchronize()
-        with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
-            data = chunk.rows[: len(chunk.frames)].to(self._device, non_blocking=True)
-            parts, begin = [], 0
-            for raw_format, group in groupby(chunk.frames, key=lambda frame: frame.format):
-                end = begin + len(list(group))
-                parts.append(scale(data[begin:end], raw_format))
-                begin = end
-            frames = parts[0] if len(parts) == 1 else torch.cat(parts)
-        if self._stream:
-            done = self._stream.record_event()
-            self._in_progress.append(done)
-            computing = torch.cuda.current_stream(self._device)
-            computing.wait_event(done)
-            frames.record_stream(computing)
-        for index in chunk.order:
-            yield frames[index]

@@ -19,10 +19,6 @@ class Layout:
     chroma_shifts: tuple[int, int] | None  # chroma is narrower and lower than luma by these powers of two
     is_interleaved: bool = False  # U and V alternate in one plane
 
-    @property
-    def bytes_per_sample(self) -> int:
-        return 1 if self.bits == 8 else 2
-
 
 LAYOUTS = {  # by FFmpeg's names
     "yuv420p": Layout(8, (1, 1)),
@@ -57,11 +53,11 @@ class RawFormat:
         if self.pixels == SCALED:
             return [(self.height, 3 * self.width)]
         layout = LAYOUTS[self.pixels]
-        planes = [(self.height, self.width * layout.bytes_per_sample)]
+        num_bytes = 1 if layout.bits == 8 else 2  # of a sample
+        planes = [(self.height, self.width * num_bytes)]
         if layout.chroma_shifts is not None:
             width, height = self.chroma_size
-            num_planes = 1 if layout.is_interleaved else 2
-            planes += [(height, width * layout.bytes_per_sample * 2 // num_planes)] * num_planes
+            planes += [(height, 2 * width * num_bytes)] if layout.is_interleaved else [(height, width * num_bytes)] * 2
         return planes
 
     @property

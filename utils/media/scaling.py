@@ -10,7 +10,6 @@ and without a copy of each row for each output that it is part of.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +39,12 @@ TURNS: dict[str, tuple[bool, tuple[int, ...]]] = {  # by FFmpeg's filter: whethe
     "transpose=clock_flip": (True, (-2, -1)),
 }
 
+Size = tuple[int, int]
+"""Width and height."""
+
+Filter = tuple[Tensor, Tensor]
+"""Makes each output a weighted sum of inputs: their indices and weights, both (outputs, taps)."""
+
 Indices = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
 
@@ -57,39 +62,6 @@ def scale(data: Tensor, raw_format: RawFormat) -> Tensor:
     return output
 
 
-class Filter(NamedTuple):
-    """Makes each output a weighted sum of inputs; both tensors are (outputs, taps)."""
-
-    indices: Tensor
-    weights: Tensor
-
-    def apply(self, rows: Tensor) -> Tensor:
-        """Filter rows (inputs, N) to (outputs, N)."""
-        return F.embedding_bag(self.indices, rows, per_sample_weights=self.weights, mode="sum")
-
-
-class PlaneScaler:
-    """Scales planes between two sizes (width, height), of samples of so many bits."""
-
-    def __init__(self, source: tuple[int, int], target: tuple[int, int], bits: int, device: torch.device) -> None:
-        shifts = (bits - 8 + ROW_BITS - BINARY_PLACES, BINARY_PLACES + COLUMN_BITS)  # of the sums, to the right
-        filters = []
-        for inputs, outputs, weight_bits, shift in zip(source, target, (ROW_BITS, COLUMN_BITS), shifts, strict=True):
-            indices, weights = _taps(inputs, outputs, weight_bits)
-            weights_on_device = torch.from_numpy(weights / 2**shift).float().to(device)
-            filters.append(Filter(torch.from_numpy(indices).to(device), weights_on_device))
-        self.along_rows, self.along_columns = filters
-
-    def scale(self, planes: Tensor) -> Tensor:
-        """Scale samples (B, C, H, W) to grey levels (B, C, H', W')."""
-        batch, channels, height, _ = planes.shape
-        columns = planes.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        sums = self.along_rows.apply(columns.flatten(1)).floor_().clamp_(max=LARGEST_SUM)  # (W', B C H)
-        rows = sums.view(-1, batch, channels, height).permute(3, 1, 2, 0).reshape(height, -1)
-        levels = self.along_columns.apply(rows)  # (H', B C W')
-        return levels.view(len(levels), batch, channels, -1).permute(1, 2, 0, 3)
-
-
 class _Scaler:
     """Scales raw frames (B, bytes) of one format to red, green and blue, each (B, H, W), not yet clamped."""
 
@@ -98,7 +70,7 @@ class _Scaler:
         self.layout = LAYOUTS[raw_format.pixels]
         self.matrix = Matrix.from_number(raw_format.matrix, raw_format.is_full_range)
         size, target = raw_format.displayed_size, (raw_format.scaled_width, raw_format.scaled_height)
-        self.luma = PlaneScaler(size, target, self.layout.bits, device)
+        self.luma = plane_filters(size, target, self.layout.bits, device)
         shifts = self.layout.chroma_shifts
         if shifts is None:
             return
@@ -108,31 +80,26 @@ class _Scaler:
         self.keeps_size = size == target and is_subsampled and is_planar and target[1] % 2 == 0
         chroma_size = raw_format.chroma_size[::-1] if raw_format.is_transposed else raw_format.chroma_size
         chroma_target = target if self.has_full_chroma else (target[0] // 2, target[1])
-        self.chroma = PlaneScaler(chroma_size, chroma_target, self.layout.bits, device)
+        self.chroma = plane_filters(chroma_size, chroma_target, self.layout.bits, device)
 
     def __call__(self, data: Tensor) -> RGB:
-        luma, chroma = self._split_planes(data)
-        if chroma is not None and self.keeps_size:
-            u, v = self._repeat_chroma(chroma).unbind(1)
-            return convert_unscaled(luma[:, 0], u, v, self.matrix)
-        y = self.luma.scale(luma)[:, 0]
-        if chroma is None:
-            return (y + 0.5,) * 3
-        u, v = self.chroma.scale(chroma).unbind(1)
-        return (convert_full_chroma if self.has_full_chroma else convert_half_chroma)(y, u, v, self.matrix)
-
-    def _split_planes(self, data: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the samples of luma (B, 1, H, W) and of chroma (B, 2, H, W), as displayed."""
-        samples = data.view(torch.int16) if self.layout.bytes_per_sample == 2 else data
-        num_pixels = self.format.width * self.format.height
-        luma = self._turn(samples[:, :num_pixels].view(-1, 1, self.format.height, self.format.width))
+        samples = data.view(torch.int16) if self.layout.bits > 8 else data
+        luma, chroma = samples.tensor_split([self.format.width * self.format.height], dim=1)
+        luma = self._turn(luma.view(-1, 1, self.format.height, self.format.width))
         if self.layout.chroma_shifts is None:
-            return luma, None
+            return (scale_planes(luma, self.luma)[:, 0] + 0.5,) * 3
         width, height = self.format.chroma_size
-        chroma = samples[:, num_pixels:]
         if self.layout.is_interleaved:
-            return luma, self._turn(chroma.view(-1, height, width, 2).permute(0, 3, 1, 2))
-        return luma, self._turn(chroma.view(-1, 2, height, width))
+            chroma = self._turn(chroma.view(-1, height, width, 2).permute(0, 3, 1, 2))
+        else:
+            chroma = self._turn(chroma.view(-1, 2, height, width))
+        if self.keeps_size:  # each sample of chroma is repeated for all its pixels
+            for dim, shift, side in zip((3, 2), self.layout.chroma_shifts, self.format.displayed_size, strict=True):
+                chroma = chroma.repeat_interleave(2**shift, dim).narrow(dim, 0, side)
+            return convert_unscaled(luma[:, 0], chroma[:, 0], chroma[:, 1], self.matrix)
+        y, uv = scale_planes(luma, self.luma)[:, 0], scale_planes(chroma, self.chroma)
+        convert = convert_full_chroma if self.has_full_chroma else convert_half_chroma
+        return convert(y, uv[:, 0], uv[:, 1], self.matrix)
 
     def _turn(self, planes: Tensor) -> Tensor:
         for step in self.format.orientation:
@@ -140,17 +107,30 @@ class _Scaler:
             planes = (planes.mT if is_transposed else planes).flip(flipped)
         return planes
 
-    def _repeat_chroma(self, chroma: Tensor) -> Tensor:
-        """Repeat each sample of chroma for all its pixels."""
-        assert self.layout.chroma_shifts is not None
-        for dim, shift, side in zip((3, 2), self.layout.chroma_shifts, self.format.displayed_size, strict=True):
-            chroma = chroma.repeat_interleave(2**shift, dim).narrow(dim, 0, side)
-        return chroma
+
+_scaler = lru_cache(NUM_CACHED)(_Scaler)
 
 
-@lru_cache(NUM_CACHED)
-def _scaler(raw_format: RawFormat, device: torch.device) -> _Scaler:
-    return _Scaler(raw_format, device)
+def plane_filters(source: Size, target: Size, bits: int, device: torch.device) -> list[Filter]:
+    """Return the filters along rows and along columns that scale planes of samples of so many bits."""
+    shifts = (bits - 8 + ROW_BITS - BINARY_PLACES, BINARY_PLACES + COLUMN_BITS)  # of the sums, to the right
+    filters = []
+    for inputs, outputs, weight_bits, shift in zip(source, target, (ROW_BITS, COLUMN_BITS), shifts, strict=True):
+        indices, weights = _taps(inputs, outputs, weight_bits)
+        filters.append((torch.from_numpy(indices).to(device), torch.from_numpy(weights / 2**shift).float().to(device)))
+    return filters
+
+
+def scale_planes(planes: Tensor, filters: list[Filter]) -> Tensor:
+    """Scale samples (B, C, H, W) to grey levels (B, C, H', W')."""
+    batch, channels, height, _ = planes.shape
+    (row_taps, row_weights), (column_taps, column_weights) = filters
+    columns = planes.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).flatten(1)
+    sums = F.embedding_bag(row_taps, columns, per_sample_weights=row_weights, mode="sum")  # (W', B C H)
+    sums = sums.floor_().clamp_(max=LARGEST_SUM)
+    rows = sums.view(-1, batch, channels, height).permute(3, 1, 2, 0).reshape(height, -1)
+    levels = F.embedding_bag(column_taps, rows, per_sample_weights=column_weights, mode="sum")  # (H', B C W')
+    return levels.view(len(levels), batch, channels, -1).permute(1, 2, 0, 3)
 
 
 def _taps(source: int, target: int, bits: int) -> tuple[Indices, Weights]:
@@ -168,8 +148,10 @@ def _taps(source: int, target: int, bits: int) -> tuple[Indices, Weights]:
     centres = ((2 * outputs + 1) * step - 2**16) / 2**17
     begins = np.trunc(centres - (num_taps - 2) / 2).astype(np.int64)
     distances = np.abs(begins[:, None] + np.arange(num_taps) - centres[:, None])
-    weights = _bicubic(distances * target / source if is_shrinking else distances)
-    begins, weights = _trim(begins, weights)
+    c, d = SHARPNESS, distances * target / source if is_shrinking else distances
+    near = (12 - 6 * c) * d**3 + (6 * c - 18) * d**2 + 6  # six times the bicubic kernel
+    far = c * (-6 * d**3 + 30 * d**2 - 48 * d + 24)
+    begins, weights = _trim(begins, np.where(d < 1, near, np.where(d < 2, far, 0)))
 
     # A weight outside the image is added to that of the sample at its edge.
     num_taps = weights.shape[1]
@@ -178,14 +160,6 @@ def _taps(source: int, target: int, bits: int) -> tuple[Indices, Weights]:
     folded = np.zeros_like(weights)
     np.add.at(folded, (outputs[:, None], inside - begins[:, None]), weights)
     return begins[:, None] + np.arange(num_taps), _round_weights(folded, 2**bits)
-
-
-def _bicubic(distance: Weights) -> Weights:
-    """Return six times the bicubic kernel."""
-    c, d = SHARPNESS, distance
-    near = (12 - 6 * c) * d**3 + (6 * c - 18) * d**2 + 6
-    far = c * (-6 * d**3 + 30 * d**2 - 48 * d + 24)
-    return np.where(d < 1, near, np.where(d < 2, far, 0))
 
 
 def _trim(begins: Indices, weights: Weights) -> tuple[Indices, Weights]:

@@ -28,7 +28,7 @@ LIMIT = 512  # grey levels, from which on swscale's integers overflow to less th
 class Matrix:
     """R = luma (Y - black) + red_v V; G = luma (Y - black) - green_u U - green_v V; B likewise; in units of 1 / ONE."""
 
-    is_full_range: bool
+    black: int
     luma: int
     red_v: int
     green_u: int
@@ -42,12 +42,8 @@ class Matrix:
         factors = 2 * (1 - red), 2 * (1 - blue) * blue / green, 2 * (1 - red) * red / green, 2 * (1 - blue)
         chroma = [round(ONE * 255 / 224 * factor) for factor in factors]
         if is_full_range:
-            return cls(True, ONE, *(value * 224 // 255 for value in chroma))
-        return cls(False, ONE * 255 // 219, *chroma)
-
-    @property
-    def black(self) -> int:
-        return 0 if self.is_full_range else 16
+            return cls(0, ONE, *(value * 224 // 255 for value in chroma))
+        return cls(16, ONE * 255 // 219, *chroma)
 
     def round_to(self, bits: int) -> list[int]:
         """Return luma, red_v, -green_u, -green_v and blue_u with so many binary places."""
@@ -61,7 +57,7 @@ def convert_half_chroma(y: Tensor, u: Tensor, v: Tensor, matrix: Matrix) -> RGB:
     u, v = (_round(chroma).clamp_(0, 255) for chroma in (u, v))
     luma = matrix.luma
     # Entry 0 of swscale's table is 384 below black; entry `start` is for Y = 0.
-    start = 384 if matrix.is_full_range else 326
+    start = 326 if matrix.black else 384
     y = y * luma + (start * luma - (384 + matrix.black) * ONE + ONE // 2)
 
     def to_steps(chroma: Tensor, factor: int) -> Tensor:

@@ -34,19 +34,16 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     with saving(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part, descriptor = _open_part(path.parent)
+        file = _open_part(path.parent)
         try:
-            # "w+b", because into a file opened with "wb" NumPy writes past Python, which loses the system's error
-            # and even says nothing when the last few kilobytes find no room.
-            with open(descriptor, "w+b", closefd=False) as file:
+            with file:
                 yield file
                 file.flush()
-                os.fsync(descriptor)
-            os.replace(part, path)
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
         finally:
             with contextlib.suppress(OSError):  # after an error it is still there
-                part.unlink()
-            os.close(descriptor)
+                os.unlink(file.name)
 
 
 def sweep(folder: Path) -> None:
@@ -56,14 +53,9 @@ def sweep(folder: Path) -> None:
     """
     with contextlib.suppress(OSError):
         for name in filter(PART.fullmatch, os.listdir(folder)):
-            with contextlib.suppress(OSError):
-                # Opened for writing, because NFS locks no others.
-                descriptor = os.open(folder / name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(folder / name)
-                finally:
-                    os.close(descriptor)
+            with contextlib.suppress(OSError), open(folder / name, "r+b") as file:  # NFS locks none opened to read
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(file.name)
 
 
 @contextlib.contextmanager
@@ -77,13 +69,14 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _open_part(folder: Path) -> tuple[Path, int]:
+def _open_part(folder: Path) -> BinaryIO:
     """Make, open and lock a file under a name that is short and nobody else's, be they on another machine."""
     while True:
-        part = folder / f".{os.urandom(8).hex()}.part"
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        # "+", because into a file opened with "xb" NumPy writes past Python, which loses the system's error and even
+        # says nothing when the last few kilobytes find no room.
+        file = open(folder / f".{os.urandom(8).hex()}.part", "x+b")  # noqa: SIM115
         with contextlib.suppress(OSError):  # no locks here
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if part.exists():
-            return part, descriptor
-        os.close(descriptor)  # another program's sweep came before the lock
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.exists(file.name):
+            return file
+        file.close()  # another program's sweep came before the lock

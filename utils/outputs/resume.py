@@ -9,7 +9,7 @@ import fcntl
 import os
 import random
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,6 @@ from utils.outputs.writers import is_saved, output_paths, saved_stems
 from utils.results import Row
 from utils.video_list import absolute
 
-MANY = 1000  # videos; for more, listing a folder is faster than a look for each file
-PROBE_BYTES = 4096
-ROWS_AT_A_TIME = 1000  # of the log, read between two looks at the workers
-
 
 @dataclass(frozen=True)
 class Output:
@@ -33,8 +29,7 @@ class Output:
     folder: Path
     feature_type: str
     suffixes: tuple[str, ...]
-    since: float = 0.0
-    """The st_mtime that files made with the recorded settings are later than."""
+    since: float = 0.0  # the st_mtime that files made with the recorded settings are later than
 
     def is_done(self, stem: str) -> bool:
         """Say if all of a video's files are there, whole, and of these settings."""
@@ -60,11 +55,10 @@ def prepare(
     """
     probe(folder)
     sweep(folder)
-    is_unknown = not overwrite and os.listdir(folder) and settings_file.recorded(folder, feature_type) is None
+    is_unknown = not overwrite and os.listdir(folder) and feature_type not in settings_file.read_records(folder)
     if is_unknown and any(is_saved(folder, stem, suffixes) for stem in stems):
         raise settings_file.refused(folder, feature_type, "some of these videos' files, made nobody knows how")
-    record = settings_file.record(folder, feature_type, settings, overwrite)
-    return Output(folder, feature_type, suffixes, record.since)
+    return Output(folder, feature_type, suffixes, settings_file.record(folder, feature_type, settings, overwrite).since)
 
 
 def probe(folder: Path) -> None:
@@ -72,7 +66,7 @@ def probe(folder: Path) -> None:
     with saving(folder, "this folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
     with saving(folder), tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(PROBE_BYTES))
+        file.write(bytes(4096))  # a full disk may have room for the name alone
         file.flush()
         os.fsync(file.fileno())
 
@@ -94,7 +88,7 @@ def pending_videos(
     others: dict[str, str] | None = None
     with contextlib.ExitStack() as stack:
         paths = _in_turn(paths, output.folder, stack)
-        stems = saved_stems(output.folder, output.suffixes[0]) if len(paths) > MANY else set()
+        stems = saved_stems(output.folder, output.suffixes[0])
         for path in paths:
             stem = stem_of(path)
             if failed and absolute(path) in failed:
@@ -113,7 +107,7 @@ def pending_videos(
                 yield path
                 continue
             if others is None:
-                others = yield from _find_others(seem_done, stem_of, output)
+                others = _find_others(seem_done, stem_of, output)
             report(_row_of_done(path, output.paths(stem_of(path)), others.get(path)))
             yield None
 
@@ -126,16 +120,11 @@ def _row_of_done(path: str, files: list[str], other: str | None) -> Row:
     return Row(path, "failed", "name_taken", f"{path}: {files[0]} holds the features of {other}; {way_out}")
 
 
-def _find_others(
-    paths: Sequence[str], stem_of: Callable[[str], str], output: Output
-) -> Generator[None, None, dict[str, str]]:
-    """Return, by the path of a video, the absolute path of another one that its files are of, by the log.
-
-    Yields None now and then, because a log can be long.
-    """
+def _find_others(paths: Sequence[str], stem_of: Callable[[str], str], output: Output) -> dict[str, str]:
+    """Return, by the path of a video, the absolute path of another one that its files are of, by the log."""
     others: dict[str, str] = {}
     path_of = {output.paths(stem_of(path))[0]: path for path in paths}
-    for number, row in enumerate(read_log(output.folder, output.feature_type)):
+    for row in read_log(output.folder, output.feature_type):
         match row:
             case {"status": "ok", "outputs": [str(file), *_]} if file in path_of:
                 path, owner = path_of[file], absolute(row["path"])
@@ -143,8 +132,6 @@ def _find_others(
                     others.pop(path, None)  # the last row counts
                 else:
                     others[path] = owner
-        if number % ROWS_AT_A_TIME == 0:
-            yield None
     return others
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +20,6 @@ class Record(NamedTuple):
     settings: Settings
 
 
-def recorded(folder: Path, feature_type: str) -> Record | None:
-    """Return the record of a feature type, if there is one. Raises SettingsError where it cannot be read."""
-    return _read(folder).get(feature_type)
-
-
 def record(folder: Path, feature_type: str, settings: Settings, overwrite: bool = False) -> Record:
     """Write down what features of that type are made with from now on, in addition to what is recorded already.
 
@@ -34,11 +28,17 @@ def record(folder: Path, feature_type: str, settings: Settings, overwrite: bool 
     SaveError.
     """
     with locked(folder):
-        records = _read(folder)
+        records = read_records(folder)
         before = records.get(feature_type)
         if before is not None and not overwrite:
-            if changes := differences(before.settings, settings):
-                raise refused(folder, feature_type, changes)
+            # One that only one of both has, as of another stream, did not change.
+            changes = [
+                f"{name} was {before.settings[name]} and is {value}"
+                for name, value in settings.items()
+                if before.settings.get(name, value) != value
+            ]
+            if changes:
+                raise refused(folder, feature_type, ", ".join(changes))
             settings = before.settings | settings
             if settings == before.settings:
                 return before
@@ -51,11 +51,25 @@ def record(folder: Path, feature_type: str, settings: Settings, overwrite: bool 
     return records[feature_type]
 
 
-def differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    """Name the settings that changed. One that only one of both has, as of another stream, did not."""
-    return ", ".join(
-        f"{name} was {before[name]} and is {value}" for name, value in now.items() if before.get(name, value) != value
-    )
+def read_records(folder: Path) -> dict[str, Record]:
+    """Return the records in a folder by feature type. Raises SettingsError where they cannot be read."""
+    path = folder / FILE_NAME
+    records = {}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        for feature_type, entry in entries.items() if isinstance(entries, dict) else [("any type", None)]:
+            match entry:
+                case {"since": int() | float() as since, "settings": dict() as settings}:
+                    records[feature_type] = Record(since, settings)
+                case dict() if "settings" not in entry:  # of the first versions, which kept no `since`
+                    records[feature_type] = Record(0.0, entry)
+                case _:
+                    raise ValueError(f"no settings of {feature_type}")
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise SettingsError(f"{path} cannot be read: {error}. Delete it, or give another --output_path") from error
+    return records
 
 
 def refused(folder: Path, feature_type: str, reason: str) -> SettingsError:
@@ -64,23 +78,3 @@ def refused(folder: Path, feature_type: str, reason: str) -> SettingsError:
         f"{folder} holds other {feature_type} features: {reason}. Give another --output_path, or --overwrite to "
         "extract anew"
     )
-
-
-def _read(folder: Path) -> dict[str, Record]:
-    path = folder / FILE_NAME
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise SettingsError(f"{path} cannot be read: {error}. Delete it, or give another --output_path") from error
-    records = {}
-    for feature_type, entry in entries.items() if isinstance(entries, dict) else [("", None)]:
-        match entry:
-            case {"since": int() | float() as since, "settings": dict() as settings}:
-                records[feature_type] = Record(since, settings)
-            case dict() if "settings" not in entry:  # of the first versions, which kept no `since`
-                records[feature_type] = Record(0.0, entry)
-            case _:
-                raise SettingsError(f"{path} holds no settings. Delete it, or give another --output_path")
-    return records

@@ -62,21 +62,21 @@ class StatusLog:
 
     def close(self) -> None:
         """Write what was held back."""
-        lines, self._held = self._held, []  # also where it fails: the next row finds a fresh start
-        if lines:
-            _append(self._path, b"".join(lines))
+        held, self._held = self._held, []  # also where it fails: the next row finds a fresh start
+        if held:
+            _append(self._path, b"".join(held))
 
 
 def read_log(folder: Path, feature_type: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a feature type, from the oldest on, but for those of skipped videos.
 
-    Lines that are no such rows are passed over, as is everything where there is no log.
+    Lines that are no such rows are passed over.
     """
     with contextlib.suppress(FileNotFoundError), open(folder / FILE_NAME, "rb") as file:
         for line in file:
             if b'"status": "skipped"' not in line:  # to parse a million of them would take seconds
                 row = _parse(line)
-                if row is not None and row.get("feature_type") == feature_type and isinstance(row.get("path"), str):
+                if row.get("feature_type") == feature_type and isinstance(row.get("path"), str):
                     yield row
 
 
@@ -96,40 +96,29 @@ def _append(path: Path, lines: bytes) -> None:
     """Add whole lines to the file at `path`, or nothing. Raises SaveError."""
     with saving(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
+        with open(path, "a+b", buffering=0) as file:
             with contextlib.suppress(OSError):  # no locks here
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            lines = _mend_end(descriptor) + lines
-            size = os.fstat(descriptor).st_size
+                fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - MAX_LINE_BYTES))
+            end = (file.read() or b"").rpartition(b"\n")[2]
+            if _parse(end):  # a whole line, as editors leave it
+                lines = b"\n" + lines
+            else:  # a torn one, which a killed program left
+                size = file.truncate(size - len(end))
             try:
                 while lines:
-                    lines = lines[os.write(descriptor, lines) :]
+                    lines = lines[os.write(file.fileno(), lines) :]
             except OSError:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(descriptor, size)
+                    file.truncate(size)
                 raise
-        finally:
-            os.close(descriptor)
 
 
-def _mend_end(descriptor: int) -> bytes:
-    """Cut off the torn line that a killed program left; returns what must be written before the next line."""
-    size = os.fstat(descriptor).st_size
-    end = os.pread(descriptor, MAX_LINE_BYTES, max(0, size - MAX_LINE_BYTES))
-    last = end.rpartition(b"\n")[2]
-    if not last:
-        return b""
-    if _parse(last) is not None or len(last) == MAX_LINE_BYTES:  # whole, or none of ours
-        return b"\n"
-    os.ftruncate(descriptor, size - len(last))
-    return b""
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in a line, if that is what it holds."""
+def _parse(line: bytes) -> dict[str, Any]:
+    """Return the JSON object in a line; empty where it holds none."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) else None
+        return {}
+    return entry if isinstance(entry, dict) else {}

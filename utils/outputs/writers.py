@@ -3,10 +3,8 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from utils.outputs.atomic import whole_file
 from utils.results import Features
@@ -36,12 +34,6 @@ def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
     return paths
 
 
-def load(folder: Path, stem: str, suffixes: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Return a video's saved arrays, by suffix. Raises OSError and ValueError where they cannot be read."""
-    paths = output_paths(folder, stem, suffixes)
-    return {suffix: np.load(path, allow_pickle=False) for suffix, path in zip(suffixes, paths, strict=True)}
-
-
 def is_saved(folder: Path, stem: str, suffixes: Sequence[str], since: float = 0.0) -> bool:
     """Say if all of a video's files are there, whole, with equally many rows, and later than the st_mtime `since`."""
     num_rows = {_num_rows(path, since) for path in output_paths(folder, stem, suffixes)}
@@ -55,11 +47,9 @@ def describe(path: str, features: Features) -> str:
         lines.append(f"  {suffix} {rows.shape} {rows.dtype}, mean {rows.mean():.4f}, largest {rows.max():.4f}")
         for i, (row, (begin, end)) in enumerate(zip(rows, features.spans, strict=True), start=1):
             if i < NUM_ROWS_SHOWN or i == len(rows):
-                first, last = (
-                    " ".join(f"{value:8.4f}" for value in part)
-                    for part in (row[:NUM_VALUES_SHOWN], row[-NUM_VALUES_SHOWN:])
-                )
-                lines.append(f"    {begin:8.2f} - {end:8.2f} s  {first} ... {last}")
+                values = [f"{value:8.4f}" for value in row]
+                excerpt = " ".join([*values[:NUM_VALUES_SHOWN], "...", *values[-NUM_VALUES_SHOWN:]])
+                lines.append(f"    {begin:8.2f} - {end:8.2f} s  {excerpt}")
             elif i == NUM_ROWS_SHOWN:
                 lines.append("    ...")
     return "\n".join(lines)

@@ -2,16 +2,21 @@
 
 import math
 import pickle
+import textwrap
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from utils.errors import WeightsError
 
+Network = TypeVar("Network", bound=nn.Module)
+
 MAGIC = (b"PK\x03\x04", b"\x80")  # what checkpoints begin with, as zip files and as pickles of before PyTorch 1.6
+MAX_ERROR_LENGTH = 300
 
 
 def load_weights(network: nn.Module, path: Path, our_key: Callable[[str], str]) -> None:
@@ -39,24 +44,17 @@ def fill_weights(
     network: nn.Module, published: Mapping[str, Tensor], path: Path, our_key: Callable[[str], str]
 ) -> None:
     """Fill `network` with the entries of a checkpoint that was read from `path`, as strictly as `load_weights`."""
+    problem = f"{path}: not weights of {type(network).__name__}"
     state = {}
     for key, entry in published.items():
         try:
             state[our_key(key)] = entry
         except (LookupError, ValueError) as error:
-            raise WeightsError(f"{path}: not weights of {type(network).__name__}: unknown entry {key!r}") from error
-    wanted = network.state_dict()
-    wrong = [f"{key} is missing" for key in wanted.keys() - state.keys()]
-    wrong += [f"{key} is not in the network" for key in state.keys() - wanted.keys()]
-    wrong += [
-        f"{key} has shape {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
-        for key in wanted.keys() & state.keys()
-        if state[key].shape != wanted[key].shape
-    ]
-    if wrong:
-        some = "; ".join(sorted(wrong)[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise WeightsError(f"{path}: not weights of {type(network).__name__}: {some}")
-    network.load_state_dict(state)
+            raise WeightsError(f"{problem}: unknown entry {key!r}") from error
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:  # which names every entry that is missing, too many, or of another shape
+        raise WeightsError(f"{problem}: {textwrap.shorten(str(error), MAX_ERROR_LENGTH)}") from error
 
 
 def randomize_weights(network: nn.Module, seed: int) -> None:
@@ -69,3 +67,12 @@ def randomize_weights(network: nn.Module, seed: int) -> None:
                 parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
             elif name.endswith("bias"):
                 parameter.zero_()
+
+
+def load_or_randomize(network: Network, path: str | None, our_key: Callable[[str], str]) -> Network:
+    """Return `network` for inference, with the weights of a checkpoint, or with untrained ones. Raises WeightsError."""
+    if path is None:
+        randomize_weights(network, seed=0)
+    else:
+        load_weights(network, Path(path), our_key)
+    return network.eval()

@@ -4,11 +4,11 @@ A download goes to a `.part` file beside its path, is resumed from there by the 
 renamed only when its hash is right. A file lock lets several programs ask for the same file at once.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import http.client
 import os
+import shutil
 import socket
 import ssl
 import sys
@@ -37,119 +37,96 @@ def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Pa
     file must exist and is taken as it is; the others are the published ones, at their default paths. Raises
     WeightsError, and UnreachableError where there is no network.
     """
+    missing: dict[str, WeightsFile] = {}
     for option, (weights, given) in wanted.items():
-        if given is not None and not os.path.isfile(given):
-            raise WeightsError(f"--{option}: no such file: {given} ({weights.title} weights)")
-    published = {option: weights for option, (weights, given) in wanted.items() if given is None}
-    try:
-        for weights in published.values():
-            download(weights)
-    except WeightsError as error:
-        ways_out = [
-            f"\n  {weights.title}: fetch {weights.urls[0]}\n"
-            f"    and put it at {weights.path}, or name a copy with --{option}"
-            for option, weights in published.items()
-            if not weights.path.exists()
-        ]
-        raise type(error)("".join([str(error), *ways_out])) from error
-    for option, weights in published.items():
-        if not _is_verified(weights):
+        if given is not None:
+            if not os.path.isfile(given):
+                raise WeightsError(f"--{option}: no such file: {given} ({weights.title} weights)")
+        elif not weights.path.exists():
+            missing[option] = weights
+        elif not _is_published(weights, weights.path):
             raise WeightsError(
                 f"{weights.path} is not the published {weights.title} checkpoint: its hash is wrong. Delete it to "
                 f"download it from {weights.urls[0]}, or name it with --{option} to use it as it is"
             )
+    try:
+        for weights in missing.values():
+            _download(weights)
+    except WeightsError as error:
+        ways_out = [
+            f"\n  {weights.title}: fetch {weights.urls[0]}\n"
+            f"    and put it at {weights.path}, or name a copy with --{option}"
+            for option, weights in missing.items()
+            if not weights.path.exists()
+        ]
+        raise type(error)("".join([str(error), *ways_out])) from error
     return {option: Path(given or weights.path) for option, (weights, given) in wanted.items()}
 
 
-def download(weights: WeightsFile) -> None:
-    """Put the published file at `weights.path`, whole, unless there is a file.
-
-    Safe when several programs do it at once: one downloads, the others wait for it. Raises WeightsError.
-    """
-    if weights.path.exists():
-        return
+def _download(weights: WeightsFile) -> None:
+    """Put the published file at `weights.path`, whole. If several programs ask at once, one downloads for all."""
     try:
         weights.path.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{weights.path}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it when the program dies
             if not weights.path.exists():
-                _fetch_from_any(weights, part := Path(f"{weights.path}.part"))
+                _fetch(weights, part := Path(f"{weights.path}.part"))
                 os.replace(part, weights.path)
     except OSError as error:
         raise WeightsError(f"cannot keep the {weights.title} weights: {error}") from error
 
 
-def fingerprint(weights: WeightsFile, given: str | None) -> str:
-    """Return the git blob id of the weights that `obtain` found, for verified files without reading them again."""
-    if given is None and weights.git_blob is not None:
-        return weights.git_blob
-    return git_blob(Path(given or weights.path))
+def git_blob(path: Path) -> str:
+    """Return the git blob id of a file, by which settings tell weights apart."""
+    with open(path, "rb") as file:
+        header = b"blob %d\0" % os.fstat(file.fileno()).st_size
+        return hashlib.file_digest(file, lambda: hashlib.sha1(header)).hexdigest()
 
 
-def _has_published_hash(weights: WeightsFile, path: Path) -> bool:
+def _is_published(weights: WeightsFile, path: Path) -> bool:
     if weights.git_blob is not None:
         return git_blob(path) == weights.git_blob
-    return weights.sha256 is not None and _hash(path, hashlib.sha256()).startswith(weights.sha256)
+    assert weights.sha256 is not None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest().startswith(weights.sha256)
 
 
-def git_blob(path: Path) -> str:
-    """Return the git blob id of a file."""
-    return _hash(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size))
-
-
-def _is_verified(weights: WeightsFile) -> bool:
-    """Say if the file is the published one. That is remembered beside the file, so that it costs once."""
-    state = weights.path.stat()
-    verified = f"{weights.git_blob or weights.sha256} {state.st_size} {state.st_mtime_ns}"
-    memory = Path(f"{weights.path}.verified")
-    with contextlib.suppress(OSError, ValueError):
-        if memory.read_text() == verified:
-            return True
-    if not _has_published_hash(weights, weights.path):
-        return False
-    with contextlib.suppress(OSError):  # a read-only folder: hash again next time
-        memory.write_text(verified)
-    return True
-
-
-def _fetch_from_any(weights: WeightsFile, part: Path) -> None:
-    """Bring `part` to the whole, verified file, from the first URL that has it."""
+def _fetch(weights: WeightsFile, part: Path) -> None:
+    """Bring `part` to the whole, verified file, from the first URL that has it; what may pass is tried again."""
     failures = []
     for url in weights.urls:
         print(f"Downloading {weights.title} weights ({weights.licence}) from {url}", file=sys.stderr)
-        try:
-            return _fetch(url, part, weights)
-        except WeightsError as error:
-            failures.append(error)
+        for attempt in range(ATTEMPTS):
+            if attempt > 0:
+                time.sleep(FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
+            is_resumed = part.exists()
+            try:
+                _receive(url, part)
+            except (OSError, http.client.HTTPException) as error:
+                failure, may_pass = _explain(error, url)
+            else:
+                if _is_published(weights, part):
+                    return
+                part.unlink()
+                failure = WeightsError(f"{url}: what came is not the published file: its hash is wrong")
+                may_pass = is_resumed  # what was there before may be the cause
+            if not may_pass:
+                break
+        failures.append(failure)
     kind = UnreachableError if all(isinstance(failure, UnreachableError) for failure in failures) else WeightsError
     raise kind(f"cannot download the {weights.title} weights: " + "; ".join(map(str, failures)))
 
 
-def _fetch(url: str, part: Path, weights: WeightsFile) -> None:
-    """Resume `part`, retry what may pass, and begin anew once where what was there is wrong."""
-    is_resumed = part.exists()
-    for attempt in range(ATTEMPTS):
-        try:
-            _receive(url, part)
-        except (OSError, http.client.HTTPException) as error:
-            cause = error.reason if isinstance(error, urllib.error.URLError) else error
-            if isinstance(error, urllib.error.HTTPError):
-                failure, may_pass = WeightsError(f"{url}: HTTP {error.code} {cause}"), error.code in BUSY
-            else:
-                never_connected = cause is not error and not isinstance(cause, ssl.SSLError)
-                failure = (UnreachableError if never_connected else WeightsError)(f"{url}: {cause}")
-                may_pass = not isinstance(cause, (socket.gaierror, ssl.SSLError))
-            if attempt == ATTEMPTS - 1 or not may_pass:
-                raise failure from error
-            time.sleep(FIRST_WAIT_SECONDS * 2**attempt)
-            continue
-        if _has_published_hash(weights, part):
-            return
-        part.unlink()
-        if not is_resumed:
-            break
-        is_resumed = False
-    raise WeightsError(f"{url}: what came is not the published file: its hash is wrong")
+def _explain(error: OSError | http.client.HTTPException, url: str) -> tuple[WeightsError, bool]:
+    """Return the error of a download that broke off, and if another attempt may mend it."""
+    match error:
+        case urllib.error.HTTPError(code=code):
+            return WeightsError(f"{url}: HTTP {code} {error.reason}"), code in BUSY
+        case urllib.error.URLError(reason=ssl.SSLError() as cause):
+            return WeightsError(f"{url}: {cause}"), False
+        case urllib.error.URLError(reason=cause):  # nothing was connected to
+            return UnreachableError(f"{url}: {cause}"), not isinstance(cause, socket.gaierror)
+    return WeightsError(f"{url}: {error}"), True
 
 
 def _receive(url: str, part: Path) -> None:
@@ -167,23 +144,11 @@ def _receive(url: str, part: Path) -> None:
             start = 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
-        with (
-            open(part, "r+b" if start else "wb") as file,
-            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar,
-        ):
-            file.seek(start)
-            while chunk := response.read(CHUNK_BYTES):
-                file.write(chunk)
-                bar.update(len(chunk))
+        with open(part, "ab" if start else "wb") as file:
+            with tqdm.wrapattr(file, "write", total=total, initial=start, desc=part.stem) as counted:
+                shutil.copyfileobj(response, counted, CHUNK_BYTES)
             file.flush()
             os.fsync(file.fileno())
             received = file.tell()
     if total is not None and received < total:
         raise ConnectionError(f"the connection broke after {received} of {total} bytes")
-
-
-def _hash(path: Path, digest: "hashlib._Hash") -> str:
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

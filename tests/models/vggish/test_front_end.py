@@ -1,5 +1,6 @@
 """Waveform -> log-mel patches, against resampy, NumPy and the reference."""
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,23 +16,21 @@ from tests.helpers.sounds import chirp, noise
 
 pytest_plugins = ("tests.helpers.vggish_fixtures",)
 
-RATES = (8_000, 11_025, 12_345, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)
+RATES = (8_000, 11_025, 12_345, 16_000, 22_050, 44_100, 48_000, 192_000)
 KAISER_BEST = {"num_zeros": 64, "precision": 9, "rolloff": 0.9475937167399596}  # of resampy 0.2.2
 
 
 def resample_whole(waveform: Array, rate_hz: int, block: int = 10_000) -> Array:
     blocks = torch.split(torch.from_numpy(waveform).float(), block)
-    return torch.cat(list(resample(blocks, rate_hz))).numpy()
+    return torch.cat([torch.zeros(0), *resample(blocks, rate_hz)]).numpy()
 
 
 def resample_by_resampy(waveform: Array, rate_hz: int) -> Array:
     """Resample by the installed release with the filter of 0.2.2."""
 
-    def kaiser(size: int) -> Array:
-        return np.kaiser(size, 14.769656459379492)
-
-    resampy = oracle("resampy")
-    result: Array = resampy.resample(waveform, rate_hz, 16_000, filter="sinc_window", window=kaiser, **KAISER_BEST)
+    kaiser = functools.partial(np.kaiser, beta=14.769656459379492)
+    resample = oracle("resampy").resample
+    result: Array = resample(waveform, rate_hz, 16_000, filter="sinc_window", window=kaiser, **KAISER_BEST)
     return result
 
 
@@ -59,15 +58,11 @@ def test_resampling_equals_that_of_resampy(rate_hz: int) -> None:
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("rate_hz", [44_100, 48_000])
-def test_chunks_meet_without_a_seam(rate_hz: int) -> None:
-    waveform = noise(61, rate_hz)[:, 0] / 2**15
-    ours = resample_whole(waveform, rate_hz)
-    assert len(ours) == 61 * 16_000
-    for seam in (30, 60):  # seconds
-        part = resample_by_resampy(waveform[(seam - 1) * rate_hz : (seam + 1) * rate_hz], rate_hz)
-        around = ours[seam * 16_000 - 200 : seam * 16_000 + 200]
-        np.testing.assert_allclose(around, part[15_800:16_200], rtol=0, atol=1e-5)
+def test_chunks_meet_without_a_seam() -> None:
+    waveform = noise(32, 44_100)[:, 0] / 2**15
+    ours = resample_whole(waveform, 44_100)
+    part = resample_by_resampy(waveform[29 * 44_100 : 31 * 44_100], 44_100)
+    np.testing.assert_allclose(ours[479_800:480_200], part[15_800:16_200], rtol=0, atol=1e-5)  # at 30 s
 
 
 def test_the_result_does_not_depend_on_the_blocks() -> None:
@@ -78,13 +73,9 @@ def test_the_result_does_not_depend_on_the_blocks() -> None:
 
 
 @pytest.mark.parametrize("rate_hz", [7_350, 16_000, 22_050, 44_100, 48_000])
-@pytest.mark.parametrize("num_samples", [1, 2, 441, 12_345])
+@pytest.mark.parametrize("num_samples", [0, 1, 441, 12_345])
 def test_resampled_sound_has_as_many_samples_as_the_rates_tell_rounded_down(rate_hz: int, num_samples: int) -> None:
     assert len(resample_whole(np.ones(num_samples), rate_hz)) == num_samples * 16_000 // rate_hz
-
-
-def test_a_sound_of_no_samples_has_none_at_16_khz() -> None:
-    assert list(resample([], 44_100)) == []
 
 
 def test_resampling_reads_no_more_than_a_chunk_ahead() -> None:
@@ -131,9 +122,7 @@ def test_a_patch_is_96_frames_and_an_incomplete_one_is_dropped(num_samples: int,
     assert all(len(batch) in (1, 2) for batch in batches)
 
 
-def test_patches_do_not_depend_on_blocks_and_hardly_on_batches() -> None:
-    waveform = torch.from_numpy(noise(9, 16_000)[:, 0] / 2**15).float()
-    whole = torch.cat(list(mel.patches([waveform], batch_size=4)))
-    assert torch.equal(torch.cat(list(mel.patches(torch.split(waveform, 777), batch_size=4))), whole)
-    one_by_one = torch.cat(list(mel.patches([waveform], batch_size=1)))
+def test_patches_hardly_depend_on_batches() -> None:
+    waveform = torch.from_numpy(noise(4, 16_000)[:, 0] / 2**15).float()
+    whole, one_by_one = (torch.cat(list(mel.patches(torch.split(waveform, 777), size))) for size in (4, 1))
     np.testing.assert_allclose(one_by_one.numpy(), whole.numpy(), atol=1e-5)
