@@ -44,8 +44,9 @@ def numbers(path: Path | str, fps: float | None = None) -> list[int]:
 def number_in(frame: RawFrame) -> int:
     """Return the number that a raw frame carries, by its luma; of two bytes of a sample the upper one tells."""
     form = frame.format
-    size = LAYOUTS[form.pixels].bytes_per_sample
-    luma = frame.data[: form.width * form.height * size].view(f"<u{size}") >> (LAYOUTS[form.pixels].bits - 8)
+    bits = LAYOUTS[form.pixels].bits
+    samples = frame.data.view("<u2" if bits > 8 else "u1")
+    luma = samples[: form.width * form.height] >> (bits - 8)
     return number_of(luma.reshape(form.height, form.width, 1).astype(np.uint8))
 
 

@@ -60,6 +60,7 @@ class Timeline:
         self.length_seconds = 0.0
         self.end: float | None = None  # of the last frame
         self._latest_end = self._expected_end = 0.0
+        self._gap_begin = float("inf")  # of the last gap
         self._max_gap_seconds = max_gap_seconds  # what is longer, or goes back, is where recordings were joined
         self._num_frames = self._suspect_until = 0
         # Gaps that may yet turn out to be near damage: how many frames came before, and seconds.
@@ -81,8 +82,13 @@ class Timeline:
         self._num_frames += 1
         self.end = (begin or 0.0) if self.end is None else self.end
         begin = self.end if begin is None else begin
-        if begin - self.end <= self._max_gap_seconds:
-            self.skip(begin - self.end, seconds / 2)
+        gap, slack = begin - self.end, seconds / 2
+        if self._gap_begin - begin < slack < -gap:  # the frame comes late, into the last gap
+            self.missing_seconds = max(0.0, self.missing_seconds - seconds)
+            return
+        if gap <= self._max_gap_seconds:
+            self._gap_begin = self.end if gap > slack else self._gap_begin
+            self.skip(gap, slack)
         self.length_seconds += seconds
         self.end = begin + seconds
         self._latest_end = max(self._latest_end, self.end)
