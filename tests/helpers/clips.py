@@ -9,7 +9,6 @@ from typing import cast
 import av
 import numpy as np
 import numpy.typing as npt
-from av.codec.context import Flags
 
 Frame = npt.NDArray[np.uint8]
 
@@ -26,7 +25,7 @@ def numbered_frame(number: int, width: int, height: int) -> Frame:
 
 
 def number_of(frame: Frame) -> int:
-    """The number that a frame carries, scaled as it may be."""
+    """Return the number that a frame carries, scaled as it may be."""
     height, width = frame.shape[:2]
     rows = slice(height // 2 - 5, height // 2 + 5)
     centres = [int((bit + 0.5) * width / NUM_BITS) for bit in range(NUM_BITS)]
@@ -40,15 +39,11 @@ def write_clip(
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
     times_ms: Sequence[int] | None = None,
-    container: str | None = None,
-    interlaced: bool = False,
 ) -> Path:
     """Encode RGB frames, at a constant rate or at the given times."""
-    with av.open(str(path), "w", format=container) as output:
+    with av.open(str(path), "w") as output:
         stream = cast(av.VideoStream, output.add_stream(codec, rate=rate))
         stream.pix_fmt = pixel_format
-        if interlaced:
-            stream.codec_context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         for i, frame in enumerate(frames):
             if i == 0:
                 stream.height, stream.width = frame.shape[:2]
@@ -72,16 +67,6 @@ def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 4 + 40  # version 0: what comes before the matrix takes 40 bytes
     data[start : start + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
-
-
-def skip_frames(path: Path, num_skipped: int, num_frames: int) -> None:
-    """Have the edit list of an mp4 or mov file, of a video at 25 frames a second, leave out its first frames."""
-    data = bytearray(path.read_bytes())
-    clock = data.index(b"mdhd") + 4 + 12  # version 0: ticks a second, after 12 bytes
-    (ticks,) = struct.unpack_from(">I", data, clock)
-    edit = data.index(b"elst") + 4 + 8  # the first entry's duration in ms, and its beginning in ticks
-    struct.pack_into(">Ii", data, edit, 40 * (num_frames - num_skipped), ticks * num_skipped // 25)
     path.write_bytes(data)
 
 

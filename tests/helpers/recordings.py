@@ -1,5 +1,6 @@
 """Small videos with sound, in every container, and copies of them into others without coding them anew."""
 
+import struct
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -59,6 +60,11 @@ KINDS = {
     "ogg flac": Kind("ogg", None, "flac"),
     "ogg opus": Kind("ogg", None, "libopus"),
 }
+# Tags that programs put behind a sound: ID3, APE, Lyrics3.
+ID3V1 = b"TAG" + bytes(125)
+APE = b"APETAGEX" + struct.pack("<IIII8x", 2000, 32, 0, 1 << 31)
+TRAILERS = (ID3V1, APE, APE + ID3V1, b"LYRICSBEGININD00002" + b"la " * 900 + b"002719LYRICS200" + ID3V1)
+
 SOUNDS = {name: kind for name, kind in KINDS.items() if kind.audio}
 VIDEOS = {name: kind for name, kind in KINDS.items() if kind.video}
 

@@ -44,7 +44,6 @@ def write_sound(
     samples: Audio,
     rate_hz: int,
     codec: str,
-    layout: str | None = None,
     times_ms: Iterable[int] = (0,),
     picture_ms: int | None = None,
     cover: bool = False,
@@ -55,7 +54,7 @@ def write_sound(
     A second of small black frames goes with it from `picture_ms` on, or a cover picture.
     """
     times = list(times_ms)
-    layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[1]]
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[1]]
     with av.open(str(path), "w", format=container_format) as output:
         video = None
         if picture_ms is not None or cover:

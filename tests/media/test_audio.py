@@ -14,7 +14,7 @@ from utils.media.options import DecodeOptions
 
 
 def decoded(path: Path, options: DecodeOptions | None = None) -> tuple[int, sounds.Audio]:
-    """The rate, and all samples (samples, channels)."""
+    """Return the rate, and all samples (samples, channels)."""
     with Audio(str(path), options) as sound:
         blocks = list(sound)
         assert sound.num_samples == sum(map(len, blocks))
@@ -22,15 +22,8 @@ def decoded(path: Path, options: DecodeOptions | None = None) -> tuple[int, soun
     return sound.rate_hz, np.concatenate(blocks)
 
 
-def reason(path: Path) -> str:
-    with pytest.raises(MediaError) as caught, Audio(str(path)) as sound:
-        list(sound)
-    assert str(path) in str(caught.value)
-    return caught.value.reason
-
-
 def lag(ours: sounds.Audio, expected: sounds.Audio) -> int:
-    """How many samples later `ours` is than `expected`, where they are most alike."""
+    """Return how many samples later `ours` is than `expected`, where they are most alike."""
     size = 1 << 17
     spectra = [np.fft.rfft(samples[:, 0], size) for samples in (ours, expected)]
     alike = np.fft.irfft(spectra[0] * spectra[1].conj(), size)
@@ -65,10 +58,10 @@ def test_what_an_encoder_puts_before_the_sound_is_left_out(name: str, codec: str
     assert abs(len(ours) - len(samples)) < 3000  # the last frame may be padded
 
 
-@pytest.mark.parametrize(("name", "codec"), [("late sound.mkv", "pcm_s16le"), ("late.mov", "pcm_s16le")])
-def test_silence_precedes_a_sound_that_begins_later_than_the_picture(name: str, codec: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["late sound.mkv", "late.mov"])
+def test_silence_precedes_a_sound_that_begins_later_than_the_picture(name: str, tmp_path: Path) -> None:
     samples = noise(1, 48_000)
-    path = write_sound(tmp_path / name, samples, 48_000, codec, times_ms=[640], picture_ms=0)
+    path = write_sound(tmp_path / name, samples, 48_000, "pcm_s16le", times_ms=[640], picture_ms=0)
     _, ours = decoded(path)
     assert not ours[:30_720].any()
     np.testing.assert_array_equal(ours[30_720:], samples)
@@ -151,14 +144,5 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
 
 def test_a_stream_without_sound_in_it_is_told(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "empty.wav", noise(0, 8_000), 8_000)
-    assert reason(path) == "unreadable"
-
-
-def write_silent_video(path: Path) -> None:
-    with av.open(str(path), "w") as output:
-        video = output.add_stream("mpeg4", rate=25)
-        assert isinstance(video, av.VideoStream)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(25):
-            output.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
-        output.mux(video.encode(None))
+    with pytest.raises(MediaError, match="its audio stream holds no sound"):
+        Audio(str(path))

@@ -1,12 +1,14 @@
 """Files that are opened or refused, and what is noticed of damage while they are decoded."""
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -14,16 +16,19 @@ import av.logging
 import pytest
 
 from tests.helpers.clips import write_clip, write_numbered_clip
-from tests.helpers.recordings import FPS, KINDS, SOUNDS, VIDEOS, Kind, picture, remux, write_recording
+from tests.helpers.recordings import FPS, KINDS, TRAILERS, Kind, picture, remux, write_recording
 from utils.errors import MediaError
 from utils.media.audio import Audio
-from utils.media.container import Container
-from utils.media.decoder import Decoder
 from utils.media.options import DecodeOptions
 from utils.media.video import Video
 
 PARTIAL = DecodeOptions(allow_partial=True)
 NUM_FRAMES = 24
+REALTIME = {
+    "libvpx": {"g": "10", "deadline": "realtime"},
+    "libvpx-vp9": {"g": "10", "deadline": "realtime"},
+    "libsvtav1": {"g": "10", "preset": "12"},
+}
 
 
 def written(folder: Path, name: str, num_frames: int = NUM_FRAMES) -> Path:
@@ -31,19 +36,13 @@ def written(folder: Path, name: str, num_frames: int = NUM_FRAMES) -> Path:
 
 
 def num_decoded(path: Path | str, options: DecodeOptions | None = None) -> tuple[int, str]:
-    """How many frames of its video there are, and what is said to be missing."""
-    container = Container(str(path), options or DecodeOptions())
-    try:
-        stream = container.video()
-        assert stream is not None
-        decoder = Decoder(container, stream)
-        return sum(1 for _ in decoder), str(decoder.missing)
-    finally:
-        container.close()
+    """Return how many frames there are at the video's own rate, and what is said to be missing."""
+    with Video(str(path), 32, options=options) as video:
+        return sum(1 for _ in video), video.missing
 
 
 def num_samples(path: Path | str, options: DecodeOptions | None = None) -> tuple[int, str]:
-    """How many samples of sound there are, and what is said to be missing."""
+    """Return how many samples of sound there are, and what is said to be missing."""
     with Audio(str(path), options) as sound:
         return sum(len(block) for block in sound), sound.missing
 
@@ -56,7 +55,7 @@ def reason(path: Path | str, of: Callable[..., object] = num_decoded) -> str:
 
 
 def packets_of(path: Path, kind: str = "video") -> list[tuple[int, int]]:
-    """Places and sizes, in bytes, of a stream's packets."""
+    """Return the offsets and sizes, in bytes, of a stream's packets."""
     with av.open(str(path)) as container:
         return [(p.pos or 0, p.size) for p in container.demux() if p.size and p.stream.type == kind]
 
@@ -67,17 +66,22 @@ def overwrite(path: Path, begin: int, end: int, data: bytes = b"") -> None:
     path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("name", VIDEOS)
-def test_all_frames_of_a_whole_file_come_and_nothing_is_lost(tmp_path: Path, name: str) -> None:
-    assert num_decoded(written(tmp_path, name)) == (NUM_FRAMES, "")
+def assert_whole(path: Path, num_frames: int | None, seconds: float | None) -> None:
+    """Check that all frames and all seconds of sound come, and that nothing is said to be missing."""
+    if num_frames is not None:
+        assert num_decoded(path) == (num_frames, "")
+    if seconds is not None:
+        with Audio(str(path)) as sound:
+            list(sound)
+        assert sound.seconds == pytest.approx(seconds, abs=0.1)  # encoders fill their last packet
+        assert sound.missing == ""
 
 
-@pytest.mark.parametrize("name", SOUNDS)
-def test_all_sound_of_a_whole_file_comes_and_nothing_is_lost(tmp_path: Path, name: str) -> None:
-    seconds = NUM_FRAMES / 25 if KINDS[name].video else 2.0
-    samples, missing = num_samples(written(tmp_path, name))
-    assert samples / KINDS[name].rate_hz == pytest.approx(seconds, abs=0.1)  # encoders fill their last packet
-    assert missing == ""
+@pytest.mark.parametrize("name", KINDS)
+def test_all_of_a_whole_file_comes_and_nothing_is_missing(tmp_path: Path, name: str) -> None:
+    kind = KINDS[name]
+    seconds = NUM_FRAMES / FPS if kind.video else 2.0
+    assert_whole(written(tmp_path, name), NUM_FRAMES if kind.video else None, seconds if kind.audio else None)
 
 
 # Damage.
@@ -95,15 +99,6 @@ def test_a_file_that_was_cut_off_is_refused_but_for_what_is_left(tmp_path: Path,
     assert missing
 
 
-def missing_after(path: Path, whole: int, options: DecodeOptions) -> tuple[float, float]:
-    """The seconds that are said to be missing, and those of the frames that do not come."""
-    with Video(str(path), 32, options=options) as video:
-        video._own_fps = video.fps = Fraction(FPS)
-        list(video)
-        assert (video.missing == "") == (video.missing_seconds == 0.0)
-        return video.missing_seconds, (whole - video._decoder._watch._num_frames) / FPS
-
-
 @pytest.mark.parametrize(
     "name", ["mp4", "mp4 hevc", "mov mjpeg", "mkv", "webm vp8", "avi mjpeg", "flv h264", "ts", "ts mpeg2", "wmv"]
 )
@@ -111,43 +106,34 @@ def test_what_is_missing_is_measured_in_seconds(tmp_path: Path, name: str) -> No
     path = written(tmp_path, name, 100)
     packets = packets_of(path)
     overwrite(path, packets[40][0], packets[60][0])
-    said, lost = missing_after(path, 100, PARTIAL)
+    with Video(str(path), 32, options=PARTIAL) as video:
+        video._own_fps = video.fps = Fraction(FPS)
+        list(video)
+    lost = (100 - video._decoder._watch._num_frames) / FPS
     assert 0.5 < lost < 1.3
-    assert said == pytest.approx(lost, abs=0.09)  # two frames
+    assert video.missing_seconds == pytest.approx(lost, abs=0.09)  # two frames
 
 
-@pytest.mark.parametrize(
-    ("max_loss", "fits"), [(0.0, False), (0.02, False), (0.0399, False), (0.04, True), (1.0, True)]
-)
-def test_what_may_be_missing_is_a_share_of_the_length(tmp_path: Path, max_loss: float, fits: bool) -> None:
+@pytest.mark.parametrize("max_loss", [0.0, 0.02, 0.0399, 0.04, 1.0])
+def test_what_may_be_missing_is_a_share_of_the_length(tmp_path: Path, max_loss: float) -> None:
     path = written(tmp_path, "mov mjpeg", 100)
     for begin, size in packets_of(path)[50:54]:  # 0.16 of 4 s, each frame coded by itself
         overwrite(path, begin, begin + size)
     options = DecodeOptions(max_loss=max_loss)
-    if fits:
+    if max_loss >= 0.04:
         assert num_decoded(path, options)[1].startswith("0.16 of 4.00 s are missing: ")
     else:
-        with pytest.raises(
-            MediaError, match=r"0\.\d\d of 4.00 s are missing, more than --max_loss .* allows"
-        ) as caught:
+        with pytest.raises(MediaError, match=r"0\.16 of 4\.00 s are missing, more than --max_loss .* allows"):
             num_decoded(path, options)
-        assert caught.value.reason == "corrupt"
-
-
-@pytest.mark.parametrize("share", [-0.01, 1.01, float("nan")])
-def test_a_share_is_from_0_to_1(share: float) -> None:
-    with pytest.raises(ValueError, match=f"--max_loss {share:g}: must be from 0 to 1"):
-        DecodeOptions(max_loss=share)
 
 
 def test_damage_of_which_nothing_is_missing_is_told_and_no_reason_to_fail(tmp_path: Path) -> None:
     path = written(tmp_path, "flv", 100)
     begin, _ = packets_of(path, "audio")[50]
     overwrite(path, begin - 4, begin)  # the size of the packet before
-    with Video(str(path), 32, options=DecodeOptions(max_loss=0)) as video:
-        assert sum(1 for _ in video) == 100
-    assert video.missing_seconds == 0.0
-    assert video.missing.startswith("0.00 of 4.00 s are missing: ")
+    number, missing = num_decoded(path, DecodeOptions(max_loss=0))
+    assert number == 100
+    assert missing.startswith("0.00 of 4.00 s are missing: ")
 
 
 @pytest.mark.parametrize("place", [0.01, 0.5, 0.7])
@@ -184,21 +170,16 @@ def test_a_rate_that_is_not_that_of_the_frames_is_refused(tmp_path: Path) -> Non
 
 def test_messages_of_one_file_are_not_taken_for_anothers(tmp_path: Path) -> None:
     whole = written(tmp_path, "mkv", 100)
-    data = whole.read_bytes()
-    damaged = tmp_path / "damaged.mkv"
-    damaged.write_bytes(data[: len(data) // 2] + bytes(3000) + data[len(data) // 2 + 3000 :])
+    damaged = Path(shutil.copy(whole, tmp_path / "damaged.mkv"))
+    overwrite(damaged, 20_000, 23_000)
     found: dict[Path, set[bool]] = {whole: set(), damaged: set()}
 
     def decode(path: Path) -> None:
         for _ in range(15):
             found[path].add(bool(num_decoded(path, PARTIAL)[1]))
 
-    threads = [threading.Thread(target=decode, args=(path,)) for path in (whole, damaged) * 2]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(decode, (whole, damaged) * 2, timeout=60))
     assert found == {whole: {False}, damaged: {True}}
 
 
@@ -246,9 +227,7 @@ def test_a_jump_beyond_the_length_that_the_file_tells_is_refused(tmp_path: Path,
 def test_a_picture_that_never_begins_takes_no_sound_away(tmp_path: Path) -> None:
     path = written(tmp_path, "flv")
     whole, _ = num_samples(path)
-    with av.open(str(path)) as container:
-        pictures = [packet.pos or 0 for packet in container.demux() if packet.size and packet.stream.type == "video"]
-    for place in pictures:
+    for place, _ in packets_of(path):
         overwrite(path, place + 7, place + 8, b"\x7f")  # the highest byte of its time
     assert reason(path, num_samples) == "corrupt"
     samples, missing = num_samples(path, PARTIAL)
@@ -256,54 +235,39 @@ def test_a_picture_that_never_begins_takes_no_sound_away(tmp_path: Path) -> None
     assert "its video begins" in missing
 
 
-@pytest.mark.parametrize("num_frames", [30, 80])
-@pytest.mark.parametrize("name", ["ts", "ts mpeg2", "mpg"])
-def test_recordings_that_were_joined_follow_each_other(tmp_path: Path, name: str, num_frames: int) -> None:
-    first, second = written(tmp_path, name, 50).read_bytes(), written(tmp_path, name, num_frames).read_bytes()
-    path = tmp_path / f"both.{KINDS[name].suffix}"
-    path.write_bytes(first + second)
-    with Video(str(path), 32) as video:
-        assert sum(1 for _ in video) == 50 + num_frames
-    samples, missing = num_samples(path)
-    assert samples / 48000 == pytest.approx((50 + num_frames) / 25, abs=0.1)
-    assert not missing
-
-
-@pytest.mark.parametrize("start_s", [0, 3000, 90000])
-def test_a_clock_that_starts_anew_ahead_leaves_no_gap(tmp_path: Path, start_s: int) -> None:
-    first = written(tmp_path, "ts", 50)
-    data = first.read_bytes()
-    kind = KINDS["ts"]._replace(muxing={"output_ts_offset": str(start_s)})
-    second = write_recording(tmp_path / "later.ts", kind, 50)
-    path = tmp_path / "both.ts"
-    path.write_bytes(data + second.read_bytes())
-    with Video(str(path), 32) as video:
-        assert sum(1 for _ in video) == 100
-    assert num_samples(path)[0] / 48000 == pytest.approx(4, abs=0.1)
+@pytest.mark.parametrize(
+    ("name", "num_frames", "start_s"),
+    [(name, number, 0) for name in ("ts", "ts mpeg2", "mpg", "mp3", "aac", "ogg opus") for number in (30, 80)]
+    + [("ts", 50, 3000), ("ts", 50, 90000)],
+)
+def test_recordings_that_were_joined_follow_each_other(
+    tmp_path: Path, name: str, num_frames: int, start_s: int
+) -> None:
+    kind = KINDS[name]._replace(muxing={"output_ts_offset": str(start_s)} if start_s else {})
+    path = written(tmp_path, name, 50)
+    second = write_recording(tmp_path / f"later.{kind.suffix}", kind, num_frames, num_frames / FPS)
+    path.write_bytes(path.read_bytes() + second.read_bytes())
+    assert_whole(path, 50 + num_frames if kind.video else None, 2 + num_frames / FPS)
 
 
 # What is odd, and whole.
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts", "flv"])
-@pytest.mark.parametrize("since", [0.0, 0.5])
-def test_copies_of_packets_are_whole(tmp_path: Path, suffix: str, since: float) -> None:
-    source = write_recording(tmp_path / "source.ts", KINDS["ts"], 50)
+@pytest.mark.parametrize("since", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [(KINDS["ts"], suffix) for suffix in ("mp4", "mkv", "mov", "ts", "flv")]
+    + [(Kind("mkv", codec, "aac", coding), "mkv") for codec, coding in REALTIME.items()],
+)
+def test_copies_of_packets_may_begin_amid_frames_that_build_on_others(
+    tmp_path: Path, kind: Kind, suffix: str, since: float
+) -> None:
+    source = write_recording(tmp_path / f"source.{kind.suffix}", kind, 50)
     path = remux(source, tmp_path / f"copy.{suffix}", since=since)
     number, missing = num_decoded(path)
-    assert 50 - 25 * since - 7 <= number <= 50 - 25 * since + 1
+    assert -1 <= 50 - FPS * since - number <= int(kind.coding["g"]) + 1
     assert not missing
     assert not num_samples(path)[1]
-
-
-@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9", "libsvtav1"])
-def test_a_video_may_begin_amid_frames_that_build_on_others(tmp_path: Path, codec: str) -> None:
-    coding = {"g": "10", "deadline": "realtime"} if "vpx" in codec else {"preset": "12", "g": "10"}
-    source = write_recording(tmp_path / "source.mkv", Kind("mkv", codec, None, coding), 40)
-    path = remux(source, tmp_path / "amid.mkv", since=0.2)
-    number, missing = num_decoded(path)
-    assert 20 <= number <= 35
-    assert not missing
 
 
 @pytest.mark.parametrize(("name", "place"), [("ts", 188 * 40), ("ts", 188 * 40 + 77), ("mpg", 6144), ("mpg", 6221)])
@@ -331,44 +295,22 @@ def test_frames_that_are_hidden_halved_or_out_of_order_are_no_damage(
     tmp_path: Path, codec: str, coding: dict[str, str]
 ) -> None:
     path = write_recording(tmp_path / "clip.mkv", Kind("mkv", codec, None, coding), 60)
-    assert num_decoded(path) == (60, "")
+    assert_whole(path, 60, None)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "flv"])
 @pytest.mark.parametrize(("num_frames", "seconds"), [(25, 4.0), (100, 1.0)])
 def test_one_stream_may_end_before_the_other(tmp_path: Path, suffix: str, num_frames: int, seconds: float) -> None:
-    kind = KINDS[suffix]
-    path = write_recording(tmp_path / f"uneven.{suffix}", kind, num_frames, seconds)
-    assert num_decoded(path) == (num_frames, "")
-    samples, missing = num_samples(path)
-    assert samples / kind.rate_hz == pytest.approx(seconds, abs=0.1)
-    assert not missing
+    path = write_recording(tmp_path / f"uneven.{suffix}", KINDS[suffix], num_frames, seconds)
+    assert_whole(path, num_frames, seconds)
 
 
-LYRICS = b"LYRICSBEGININD00002" + b"la " * 900 + b"002719LYRICS200"
-ID3V1 = b"TAG" + bytes(125)
-APE = b"APETAGEX" + struct.pack("<IIII8x", 2000, 32, 0, 1 << 31)
-
-
-@pytest.mark.parametrize("told", ["0", "1"])
-@pytest.mark.parametrize("behind", [ID3V1, APE, APE + ID3V1, LYRICS + ID3V1, bytes(300), b"\r\n"])
-def test_what_is_put_behind_an_mp3_is_no_damage(tmp_path: Path, told: str, behind: bytes) -> None:
-    path = write_recording(tmp_path / "sound.mp3", KINDS["mp3"]._replace(muxing={"write_xing": told}))
-    whole, _ = num_samples(path)
+@pytest.mark.parametrize("states_size", ["0", "1"])
+@pytest.mark.parametrize("behind", [*TRAILERS, bytes(300), b"\r\n"])
+def test_what_is_put_behind_an_mp3_is_no_damage(tmp_path: Path, states_size: str, behind: bytes) -> None:
+    path = write_recording(tmp_path / "sound.mp3", KINDS["mp3"]._replace(muxing={"write_xing": states_size}))
     path.write_bytes(path.read_bytes() + behind)
-    samples, missing = num_samples(path)
-    assert abs(samples - whole) <= 1152
-    assert not missing
-
-
-@pytest.mark.parametrize("name", ["mp3", "aac", "ogg opus"])
-def test_sounds_that_were_joined_are_whole(tmp_path: Path, name: str) -> None:
-    path = written(tmp_path, name)
-    whole, _ = num_samples(path)
-    path.write_bytes(path.read_bytes() * 2)
-    samples, missing = num_samples(path)
-    assert abs(samples - 2 * whole) <= 4 * 1152
-    assert not missing
+    assert_whole(path, None, 2.0)
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x80000000, 0xFFFFFFFF])
@@ -377,7 +319,7 @@ def test_a_wav_file_from_a_pipe_is_whole(tmp_path: Path, size: int) -> None:
     whole, _ = num_samples(path)
     data = bytearray(path.read_bytes())
     place = data.index(b"data") + 4
-    data[4:8] = data[place : place + 4] = struct.pack("<I", size)
+    data[4:8] = data[place : place + 4] = size.to_bytes(4, "little")
     path.write_bytes(data)
     assert num_samples(path) == (whole, "")
 
@@ -459,10 +401,7 @@ except MediaError as error:
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "write"),
-    [("a.mp4", huge_png), ("a.gif", huge_gif)],
-)
+@pytest.mark.parametrize(("name", "write"), [("a.mp4", huge_png), ("a.gif", huge_gif)])
 def test_huge_frames_are_refused_before_memory_is_taken_for_them(
     tmp_path: Path, name: str, write: Callable[[Path], Path]
 ) -> None:
@@ -475,13 +414,11 @@ def test_huge_frames_are_refused_before_memory_is_taken_for_them(
 
 
 @pytest.mark.parametrize(("limit", "fits"), [(96 * 64, True), (96 * 64 - 1, False)])
-@pytest.mark.parametrize("name", ["mp4", "webm vp8", "gif", "ts", "avi mjpeg"])
+@pytest.mark.parametrize("name", ["mp4", "webm vp8", "gif"])
 def test_the_limit_of_pixels_is_that_of_the_user(tmp_path: Path, name: str, limit: int, fits: bool) -> None:
     path = written(tmp_path, name)
-    if fits:
-        assert num_decoded(path, DecodeOptions(max_pixels=limit))[0] == NUM_FRAMES
-    else:
-        assert reason(path, lambda path: num_decoded(path, DecodeOptions(max_pixels=limit))) == "too_large"
+    read = partial(num_decoded, options=DecodeOptions(max_pixels=limit))
+    assert read(path) == (NUM_FRAMES, "") if fits else reason(path, read) == "too_large"
 
 
 def test_a_stream_of_an_unknown_codec_is_unreadable(tmp_path: Path) -> None:

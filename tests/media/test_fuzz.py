@@ -4,14 +4,15 @@
 on; it prints the share found by kind, and those that fail a test are kept in FUZZ_FOLDER.
 """
 
+import contextlib
 import multiprocessing
 import os
 import random
-from collections import Counter
+import shutil
+from collections import Counter, deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import pytest
@@ -42,11 +43,8 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
 
 
-class Outcome(NamedTuple):
-    """What became of a file: a reason or "ok", and whether anything was said to be wrong with it."""
-
-    reason: str
-    is_found: bool
+Outcome = tuple[str, bool]
+"""A reason or "ok", and True where anything was said to be wrong with a file."""
 
 
 @pytest.fixture(scope="module")
@@ -73,84 +71,66 @@ def scramble(whole: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         place = rng.randrange(min(len(data), HEADER_SIZE) if rng.random() < 0.5 else len(data))
         part = slice(place, place + rng.choice((1, 2, 4, 8, 100, 1000, 5000)))
-        other = rng.randrange(len(data))
+        old, other = data[part], rng.randrange(len(data))
         number = rng.choice((0, 1, 2**31 - 1, 2**31, 2**32 - 1, rng.getrandbits(32)))
-        data[part] = rng.choice(
-            (
-                b"",
-                bytes(len(data[part])),
-                rng.randbytes(len(data[part])),
-                data[part] * 2,
-                data[other : other + len(data[part])],
-                number.to_bytes(4, rng.choice(("big", "little"))),
-                bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 : part.stop],
-            )
-        )
+        flipped = bytes([old[0] ^ 1 << rng.randrange(8)]) + old[1:]
+        elsewhere = data[other : other + len(old)]
+        counts = number.to_bytes(4, rng.choice(("big", "little")))
+        data[part] = rng.choice((bytes(len(old)), rng.randbytes(len(old)), b"", old * 2, elsewhere, counts, flipped))
         if len(data) < 16:
             break
     return bytes(data)
 
 
 def copies(
-    name: str, originals: dict[str, Path], folder: Path, change: Callable[[bytes, random.Random], bytes], number: int
+    name: str, originals: dict[str, Path], folder: Path, change: Callable[[bytes, random.Random], bytes]
 ) -> list[Path]:
-    """Changed copies of a file, as files."""
+    """Write NUMBER changed copies of a file."""
     rng = random.Random(f"{SEED} {name} {change.__name__}")
-    whole = originals[name].read_bytes()
-    paths = [folder / f"{SEED} {change.__name__} {i} {originals[name].name}" for i in range(number)]
+    paths = [folder / f"{SEED} {change.__name__} {i} {originals[name].name}" for i in range(NUMBER)]
     for path in paths:
-        path.write_bytes(change(whole, rng))
+        path.write_bytes(change(originals[name].read_bytes(), rng))
     return paths
 
 
 def kept(path: Path) -> str:
-    """The name of a copy that fails a test; it is kept, if there is a folder for that."""
+    """Return the name of a copy that fails a test, which is kept if there is a folder for that."""
     if FOLDER is None:
         return path.name
-    kept_path = Path(FOLDER, path.name)
-    kept_path.parent.mkdir(parents=True, exist_ok=True)
-    kept_path.write_bytes(path.read_bytes())
-    return str(kept_path)
+    os.makedirs(FOLDER, exist_ok=True)
+    return str(shutil.copy(path, FOLDER))
 
 
 def num_decoded(path: Path, kind: str) -> int:
-    """How many frames or samples FFmpeg gives of a file, whatever is wrong with it."""
+    """Return how many frames or samples FFmpeg gives of a file, whatever is wrong with it."""
     number = 0
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            stream = next(stream for stream in container.streams if stream.type == kind)
-            packets = container.demux(stream)
-            while (packet := next(packets, None)) is not None:
-                try:
-                    frames = packet.decode()
-                except (av.FFmpegError, ValueError):
-                    continue
-                number += sum(frame.samples if isinstance(frame, av.AudioFrame) else 1 for frame in frames)
-    except (av.FFmpegError, OSError, ValueError, StopIteration, IndexError, AttributeError):
-        pass
+    with contextlib.suppress(av.FFmpegError, OSError, ValueError, StopIteration, IndexError, AttributeError):
+        container = av.open(str(path), metadata_errors="replace")
+        stream = next(stream for stream in container.streams if stream.type == kind)
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.FFmpegError, ValueError):
+                number += sum(frame.samples if isinstance(frame, av.AudioFrame) else 1 for frame in packet.decode())
     return number
 
 
 def outcomes(paths: list[Path], kind: str) -> list[Outcome]:
-    """What becomes of files, in processes beside this one, which may crash or hang."""
+    """Return what becomes of files, in processes beside this one, which may crash or hang."""
     found: list[Outcome] = []
     while len(found) < len(paths):
         ours, theirs = FORKS.Pipe(duplex=False)
         process = FORKS.Process(target=_extract, args=(paths[len(found) :], kind, theirs))
         process.start()
         theirs.close()
-        end = "timeout"
-        while len(found) < len(paths) and ours.poll(MOST_SECONDS):
-            try:
-                found.append(ours.recv())
-            except EOFError:
-                end = "crashed"
-                break
+        try:
+            while len(found) < len(paths):
+                found.append(ours.recv() if ours.poll(MOST_SECONDS) else ("timeout", True))
+                if found[-1][0] == "timeout":
+                    break
+        except EOFError:
+            found.append(("crashed", True))
         process.kill()
         process.join()
         ours.close()
-        if len(found) < len(paths):
-            found.append(Outcome(end, True))
     return found
 
 
@@ -158,13 +138,12 @@ def _extract(paths: list[Path], kind: str, pipe: Connection) -> None:
     for path in paths:
         try:
             with Video(str(path), MIN_SIDE_SIZE) if kind == "video" else Audio(str(path)) as reader:
-                for _ in reader:
-                    pass
-            pipe.send(Outcome("ok", bool(reader.missing)))
+                deque(reader, maxlen=0)
+            pipe.send(("ok", bool(reader.missing)))
         except MediaError as error:
-            pipe.send(Outcome(error.reason, True))
+            pipe.send((error.reason, True))
         except Exception as error:
-            pipe.send(Outcome(repr(error), True))
+            pipe.send((repr(error), True))
 
 
 STREAMS = [*((name, "video") for name in VIDEOS), *((name, "audio") for name in SOUNDS)]
@@ -173,34 +152,30 @@ STREAMS = [*((name, "video") for name in VIDEOS), *((name, "audio") for name in 
 def test_damage_that_matters_is_found(
     originals: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found, refused, total, wrong = Counter[str](), Counter[str](), Counter[str](), []
+    found, refused, total = Counter[str](), Counter[str](), Counter[str]()
+    missed = []
     for name, kind in STREAMS:
-        paths = copies(name, originals, tmp_path, damage, NUMBER)
+        paths = copies(name, originals, tmp_path, damage)
         whole = num_decoded(originals[name], kind)
-        for path, outcome in zip(paths, outcomes(paths, kind), strict=True):
-            assert outcome.reason in REASONS | HANGS.get(name, set()), kept(path)
+        for path, (reason, is_found) in zip(paths, outcomes(paths, kind), strict=True):
+            assert reason in REASONS | HANGS.get(name, set()), kept(path)
             if num_decoded(path, kind) < (1 - LEAST_LOSS) * whole:
                 total[name] += 1
-                found[name] += outcome.is_found
-                refused[name] += outcome.reason != "ok"
-                wrong += [] if outcome.is_found else [kept(path)]
+                found[name] += is_found
+                refused[name] += reason != "ok"
+                missed += [] if is_found else [kept(path)]
     with capsys.disabled():
         for name, number in sorted(total.items()):
-            print(
-                f"\n{name:16} {found[name] / number:4.0%} of {number} found, {refused[name] / number:4.0%} refused",
-                end="",
-            )
-    assert found.total() >= LEAST_FOUND * total.total() - 2, wrong  # two for chance
+            shares = f"{found[name] / number:4.0%} of {number} found, {refused[name] / number:4.0%} refused"
+            print(f"\n{name:16} {shares}", end="")
+    assert found.total() >= LEAST_FOUND * total.total() - 2, missed  # two for chance
 
 
 @pytest.mark.parametrize(("name", "kind"), STREAMS)
 def test_any_change_is_outlived_or_has_a_reason(
     name: str, kind: str, originals: dict[str, Path], tmp_path: Path
 ) -> None:
-    paths = copies(name, originals, tmp_path, scramble, NUMBER)
-    wrong = [
-        f"{kept(path)}: {outcome.reason}"
-        for path, outcome in zip(paths, outcomes(paths, kind), strict=True)
-        if outcome.reason not in REASONS | HANGS.get(name, set())
-    ]
+    paths = copies(name, originals, tmp_path, scramble)
+    ends = zip(paths, outcomes(paths, kind), strict=True)
+    wrong = [f"{kept(path)}: {reason}" for path, (reason, _) in ends if reason not in REASONS | HANGS.get(name, set())]
     assert not wrong

@@ -27,10 +27,10 @@ FORMATS = (
     "smk,roq,film_cpk,flic,dsf,iff,loas,iamf,smjpeg,dxa,ea,lmlm4,mtv,mv,thp,vmd,vivo,xa,xmv,psxstr,pva,ty,kux,dhav,hcom,"
     "qcp,gsm,shn"
 )
+RESTART_SECONDS = 10  # by which a broadcast's time jumps where recordings were joined, rather than packets are missing
 MAX_GAP_SECONDS = 3600  # that a frame is believed to be shown, or silence to last,
 MIN_GAP_SECONDS = 60  # and that it always is
 MIN_BYTES_PER_SECOND = 4  # of a file with such gaps
-RESTART_SECONDS = 10  # by which a broadcast's time jumps where recordings were joined, rather than packets are missing
 FALLBACK_FPS = Fraction(25)  # of a video that does not tell its rate, as in FFmpeg
 BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, and whose clock may start anew
 
@@ -82,10 +82,10 @@ class Container:
 
     __del__ = close
 
-    def can_last(self, gap_seconds: Fraction, end_seconds: Fraction) -> bool:
-        """Tell whether nothing may come for so long, up to a time since the begin, as in a slide show.
+    def allows_gap(self, gap_seconds: Fraction, end_seconds: Fraction) -> bool:
+        """Return True if nothing may come for so long, up to a time since the begin, as in a slide show.
 
-        Where it may not, the time is damaged: a short file would become an endless one.
+        Otherwise the time is damaged: a short file would become an endless one.
         """
         if gap_seconds <= MIN_GAP_SECONDS:
             return True
@@ -93,7 +93,7 @@ class Container:
         return is_within and gap_seconds <= min(MAX_GAP_SECONDS, self.av.size / MIN_BYTES_PER_SECOND)
 
     def packets(self) -> Iterator["av.Packet[Any]"]:
-        """The packets of all streams."""
+        """Yield the packets of all streams."""
         packets = self.av.demux()
         while True:
             try:
@@ -108,13 +108,13 @@ class Container:
             yield packet
 
     def _take(self, messages: list[tuple[int, str, str]]) -> None:
-        name = self.av.format.name  # under which a demuxer logs
+        demuxer = self.av.format.name  # which is the name under which it logs
         self.demuxer_errors += [
-            text.strip() for level, who, text in messages if level <= av.logging.ERROR and who == name
+            text.strip() for level, by, text in messages if by == demuxer and level <= av.logging.ERROR
         ]
 
     def video(self) -> av.VideoStream | None:
-        """The first video stream that is no cover picture."""
+        """Return the first video stream that is no cover picture."""
         streams = (s for s in self.av.streams.video if not s.disposition & Disposition.attached_pic)
         return next(streams, None)
 
@@ -130,23 +130,16 @@ def cause(error: BaseException) -> str:
 
 
 def _check(path: str) -> None:
-    """See that a path is of a regular file that may be read, without opening it: a FIFO would wait for ever."""
+    """Check that a path is of a regular file that may be read, without opening it: a FIFO would wait for ever."""
     try:
         mode = os.stat(path).st_mode
+    except PermissionError as error:
+        raise MediaError("no_permission", f"{path}: no permission to look there") from error
     except (OSError, ValueError) as error:
-        if isinstance(error, PermissionError):
-            raise MediaError("no_permission", f"{path}: no permission to look there") from error
         raise MediaError("not_found", f"{path}: {explain_missing(path) or cause(error)}") from error
+    if stat.S_ISDIR(mode):
+        raise MediaError("not_a_file", f"{path}: a folder without media files that can be read")
     if not stat.S_ISREG(mode):
-        raise MediaError("not_a_file", f"{path}: {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}")
+        raise MediaError("not_a_file", f"{path}: a pipe, socket or device, not a file")
     if not os.access(path, os.R_OK):
         raise MediaError("no_permission", f"{path}: no permission to read it")
-
-
-_KINDS = {
-    stat.S_IFDIR: "a folder without media files that can be read",
-    stat.S_IFIFO: "a pipe, not a file",
-    stat.S_IFSOCK: "a socket, not a file",
-    stat.S_IFCHR: "a device, not a file",
-    stat.S_IFBLK: "a device, not a file",
-}

@@ -5,6 +5,7 @@ cannot read, and conceals what it cannot decode. Features of such a file look ri
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ MAX_SHREDS = 8  # packets of sound that the rest of the one that a broadcast's r
 class MediaReader:
     """A file that is open until the end of `with`."""
 
+    path: str
     _container: Container
     _decoder: "Decoder"
 
@@ -32,6 +34,22 @@ class MediaReader:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+    @contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        try:
+            with self._failing_as_corrupt():
+                yield
+        except BaseException:
+            self._container.close()
+            raise
+
+    @contextmanager
+    def _failing_as_corrupt(self) -> Iterator[None]:
+        try:
+            yield
+        except DecodeErrors as error:
+            raise MediaError("corrupt", f"{self.path}: decoding failed: {cause(error)}") from error
 
     @property
     def missing(self) -> str:
@@ -60,7 +78,6 @@ class Decoder:
         self._num_packets = 0
         self._watch = Watch(container, stream)
         self.missing = self._watch.missing
-        self._watch.see_opening()
         if container.seconds:
             container.options.on_open(container.seconds)
 
@@ -78,7 +95,7 @@ class Decoder:
         self._watch.see_end()
 
     def _read_packets(self) -> Iterator["av.Packet[Any]"]:
-        """The packets of the stream."""
+        """Yield the packets of the stream."""
         try:
             for packet in self._container.packets():
                 self._watch.see_any_packet(packet)
@@ -97,18 +114,15 @@ class Decoder:
         except av.error.EOFError:
             return []
         except DecodeErrors as error:
-            if (
-                isinstance(error, av.ArgumentError)
-                and isinstance(self._stream, av.VideoStream)
-                and not self._stream.width
-            ):
+            has_no_size = isinstance(self._stream, av.VideoStream) and not self._stream.width
+            if has_no_size and isinstance(error, av.ArgumentError):
                 raise self._too_large("its frames have no size, or one over") from error
             if self._has_begun:
                 self._watch.see_failure(packet, cause(error))
             return []
 
     def _may_precede(self, packet: "av.Packet[Any]") -> bool:
-        """Tell whether a packet, before which none can be decoded by itself, builds on ones that were never there."""
+        """Return True if a packet of a stream that has not begun may build on ones that were never in the file."""
         format_name = self._container.av.format.name
         if not isinstance(self._stream, av.VideoStream):
             return format_name in BROADCAST and self._num_packets <= MAX_SHREDS

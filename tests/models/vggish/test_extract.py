@@ -8,9 +8,9 @@ import pytest
 from models.vggish import Config
 from models.vggish import checkpoint as published
 from models.vggish.extract import Extractor
+from tests.helpers.clips import write_clip
 from tests.helpers.oracles import Array, relative_difference, shared
 from tests.helpers.sounds import noise, write_wav
-from tests.media.test_audio import write_silent_video
 from utils.errors import MediaError
 from utils.media.options import DecodeOptions
 
@@ -68,7 +68,7 @@ def test_there_is_a_row_for_every_full_patch(
 
 def test_videos_without_sound_and_too_short_ones_are_refused(untrained: Extractor, tmp_path: Path) -> None:
     short, silent = write_wav(tmp_path / "short.wav", noise(0.974, 48_000), 48_000), tmp_path / "silent.mp4"
-    write_silent_video(silent)
+    write_clip(silent, [np.zeros((48, 64, 3), np.uint8)] * 25)
     for path, reason, message in ((short, "too_short", r"0\.974 s of sound"), (silent, "no_audio", "no audio stream")):
         with pytest.raises(MediaError, match=message) as caught:
             untrained.extract(str(path), DecodeOptions())

@@ -21,7 +21,7 @@ ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 def is_cut_off(path: str, format_name: str) -> bool:
-    """Tell whether a file of a container, by FFmpeg's name, ends sooner than it states, if it states that."""
+    """Return True if a file ends sooner than its container, of FFmpeg's name `format_name`, states."""
     if format_name == "mp3":
         return read_xing(path)[0] > os.path.getsize(path) + SLACK_BYTES
     with open(path, "rb") as file:

@@ -58,8 +58,8 @@ class Timeline:
     def __init__(self, max_gap_seconds: float) -> None:
         self.missing_seconds = 0.0
         self.length_seconds = 0.0
-        self.end: float | None = None  # of the frames so far
-        self._expected_end = self._last_end = 0.0  # the latest ones
+        self.end: float | None = None  # of the last frame
+        self._latest_end = self._expected_end = 0.0
         self._gap_begin = float("inf")  # of the last gap
         self._max_gap_seconds = max_gap_seconds  # what is longer, or goes back, is where recordings were joined
         self._num_frames = self._suspect_until = 0
@@ -67,7 +67,7 @@ class Timeline:
         self._gaps: deque[tuple[int, float]] = deque(maxlen=64)
 
     def suspect(self, num_frames: int) -> None:
-        """Take gaps before any of the last and the next frames for missing ones."""
+        """Count gaps before any of the last and the next frames as missing."""
         self._suspect_until = max(self._suspect_until, self._num_frames + num_frames)
         self.missing_seconds += sum(seconds for number, seconds in self._gaps if number > self._num_frames - num_frames)
         self._gaps.clear()
@@ -80,22 +80,21 @@ class Timeline:
     def add(self, begin: float | None, seconds: float) -> None:
         """Add a frame that is whole, by when it is shown and how long; without a time it follows the one before."""
         self._num_frames += 1
-        if self.end is None or begin is None:
-            begin = self.end or begin or 0.0
-        elif (
-            self._gap_begin - seconds / 2 < begin < self.end - seconds / 2
-        ):  # a frame that comes late, into the last gap
+        self.end = (begin or 0.0) if self.end is None else self.end
+        begin = self.end if begin is None else begin
+        gap, slack = begin - self.end, seconds / 2
+        if self._gap_begin - begin < slack < -gap:  # the frame comes late, into the last gap
             self.missing_seconds = max(0.0, self.missing_seconds - seconds)
             return
-        elif begin - self.end <= self._max_gap_seconds:
-            self._gap_begin = self.end if begin - self.end > seconds / 2 else self._gap_begin
-            self.skip(begin - self.end, seconds / 2)
+        if gap <= self._max_gap_seconds:
+            self._gap_begin = self.end if gap > slack else self._gap_begin
+            self.skip(gap, slack)
         self.length_seconds += seconds
         self.end = begin + seconds
-        self._last_end = max(self._last_end, self.end)
+        self._latest_end = max(self._latest_end, self.end)
 
     def skip(self, gap_seconds: float, slack_seconds: float) -> None:
-        """Add a gap, which counts as missing if it is longer than times may be off."""
+        """Add a gap, which may count as missing if it is longer than times may be off."""
         self.length_seconds += max(gap_seconds, 0.0)
         if gap_seconds > slack_seconds and self._num_frames < self._suspect_until:
             self.missing_seconds += gap_seconds
@@ -104,6 +103,6 @@ class Timeline:
 
     def close(self) -> None:
         """Add what is expected behind the last frame."""
-        tail_seconds = 0.0 if self.end is None else self._expected_end - self._last_end
-        if tail_seconds <= self._max_gap_seconds:
-            self.skip(tail_seconds, 0.01)
+        gap = 0.0 if self.end is None else self._expected_end - self._latest_end
+        if gap <= self._max_gap_seconds:
+            self.skip(gap, 0.01)

@@ -45,7 +45,7 @@ def count_garbage(path: str, begin: int, end: int) -> int:
 
 
 def is_harmless(packet: "av.Packet[Any]", container: av.container.InputContainer) -> bool:
-    """Tell whether a packet of a raw stream that cannot be decoded is, or ends with, a tag or padding."""
+    """Return True if a packet of a raw stream that cannot be decoded is, or ends with, a tag or padding."""
     sync = RAW_STREAMS.get(container.format.name)
     if sync is None or packet.pos is None:
         return False

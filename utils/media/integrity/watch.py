@@ -21,7 +21,6 @@ STATED_LENGTHS |= {"flac": 0.01, "aiff": 0.01, "au": 0.01, "w64": 0.01, "caf": 0
 WITHOUT_GAPS = ("mpegts", "mpeg", "asf", "ogg", "flac", "mp3", "aac", "ac3", "eac3", "dts", "tta", "wv", "ape")
 LARGEST_JITTER_SECONDS = 0.1  # by which times of sound may be off
 LARGEST_XING_ERROR = 3  # packets that an MP3 file may have less than it says
-LARGEST_STAND_IN = 16  # bytes, of a packet for a frame that is the same as the one before
 CUT = "prematurely"  # in the demuxers' messages of a file that is cut off
 UNREADABLE = "parts of the file are unreadable"
 
@@ -39,6 +38,7 @@ class Watch:
         self._stream = stream
         self._format = container.av.format.name
         self._is_broadcast = self._format in BROADCAST
+        self._is_raw = self._format in RAW_STREAMS
         self._is_fragmented = self._format == MP4 and not stream.frames
         self._stated_seconds = container.seconds if self._format in STATED_LENGTHS and not self._is_fragmented else None
         self._is_video = isinstance(stream, av.VideoStream)
@@ -46,69 +46,64 @@ class Watch:
         self._frame_seconds = float(1 / (rate or FALLBACK_FPS))
         self._unit = float(stream.time_base or 0)
         self._timeline = Timeline(RESTART_SECONDS if self._is_broadcast else float("inf"))
-        self._is_raw = self._format in RAW_STREAMS
-        self._size = container.av.size
-        self._bytes_end = 0  # of the last packet
+        self._end_offset = 0  # of the last packet, in the file
         self._num_lost_bytes = 0  # of garbage, and in a raw stream of packets that cannot be decoded
         self._ends: dict[int, float] = {}  # seconds, of the packets of each stream
-        self._is_last_partial = False  # of all packets so far
+        self._is_last_partial = False  # of the packets of all streams so far
         self._num_packets = self._num_bytes = self._num_frames = 0
-        self._last_failed = 0  # how many packets there were when the last one that cannot be decoded came
+        self._last_failed = 0  # the number of the last packet that cannot be decoded
 
-    def see_opening(self) -> None:
-        """Look at the file before any packet of it."""
         self._check_sizes()
-        if self._container.demuxer_errors and not self._is_broadcast:
+        if container.demuxer_errors and not self._is_broadcast:
             self._timeline.expect(LARGEST_JITTER_SECONDS, 0.0)  # what begins later may be what is left
-        self._see_demuxer_errors(PROBED_FRAMES)
+        self._note_demuxer_errors(PROBED_FRAMES)
 
     def see_any_packet(self, packet: "av.Packet[Any]") -> None:
-        """Look at the next packet, of whichever stream."""
-        self._see_demuxer_errors(DELAYED_FRAMES)
+        """Look for damage between packets, given the next one of any stream."""
+        self._note_demuxer_errors(DELAYED_FRAMES)
         # In WAV it is said of a last packet that is not a full one, in a broadcast also where recordings were joined.
         self._is_last_partial = packet.is_corrupt and not self._is_broadcast and self._format != "wav"
         if packet.pos is not None:
-            if self._is_raw and self._bytes_end:
-                self._count_garbage(packet.pos)
-            self._bytes_end = max(self._bytes_end, packet.pos + packet.size)
+            if self._is_raw and self._end_offset:
+                self._note_garbage(packet.pos)
+            self._end_offset = max(self._end_offset, packet.pos + packet.size)
         if packet.pts is None or packet.time_base is None:
             return
         begin = float(packet.pts * packet.time_base)
         gap = begin - self._ends.get(packet.stream_index, begin)
         is_gapless = packet.stream.type == "audio" and self._format in WITHOUT_GAPS
         if is_gapless and LARGEST_JITTER_SECONDS < gap < RESTART_SECONDS:
-            self._suspect(f"{gap:.2f} s of its sound are missing")
+            self._note(f"{gap:.2f} s of its sound are missing")
         self._ends[packet.stream_index] = begin + float((packet.duration or 0) * packet.time_base)
 
     def see_packet(self, packet: "av.Packet[Any]", has_begun: bool) -> None:
-        """Look at the next packet of the stream, of which a frame is expected where the stream has begun."""
+        """Count the next packet of the stream, of which a frame is expected where the stream has begun."""
         self._num_packets += 1
         self._num_bytes += packet.size
-        is_shown = has_begun and not packet.is_discard and (packet.size > LARGEST_STAND_IN or not self._is_video)
-        if is_shown and packet.pts is not None:
+        if has_begun and not packet.is_discard and packet.pts is not None:
             seconds = self._frame_seconds if self._is_video else (packet.duration or 0) * self._unit
             self._timeline.expect(packet.pts * self._unit, seconds)
         if self._is_last_partial:
-            self._suspect("part of it is missing or unreadable")
+            self._note("part of it is missing or unreadable")
         elif packet.is_corrupt and self._is_broadcast:
             self._timeline.suspect(DELAYED_FRAMES)
 
     def see_failure(self, packet: "av.Packet[Any] | None", cause: str) -> None:
-        """Take note that a packet could not be decoded."""
+        """Note that a packet could not be decoded."""
         if packet is None or not is_harmless(packet, self._container.av):
-            self._suspect(f"part of it cannot be decoded: {cause}")
+            self._note(f"part of it cannot be decoded: {cause}")
             self._last_failed = self._num_packets
             self._num_lost_bytes += packet.size if packet and self._is_raw else 0
 
     def see_stop(self, cause: str) -> None:
-        """Take note that reading stopped before the end of the file."""
-        if self._size - self._bytes_end > LARGEST_OVERHEAD:
-            self._suspect(f"reading stopped: {cause}")
+        """Note that reading stopped before the end of the file."""
+        if self._container.av.size - self._end_offset > LARGEST_OVERHEAD:
+            self._note(f"reading stopped: {cause}")
 
     def see_frame(self, frame: av.VideoFrame | av.AudioFrame) -> None:
         """Measure what is missing before a frame; one that is damaged is missing itself."""
         if frame.is_corrupt:
-            self._suspect("a frame of it is damaged")
+            self._note("a frame of it is damaged")
             self._last_failed = self._num_packets
             return
         self._num_frames += 1
@@ -117,57 +112,60 @@ class Watch:
         self._timeline.add(begin, seconds)
 
     def see_end(self) -> None:
-        """Look whether all packets came that the file knows of, and up to its end; measure what is missing."""
-        errors = self._container.demuxer_errors
-        if not count_garbage(self._container.path, self._bytes_end, self._size) and not any(
-            CUT in error for error in errors
-        ):
+        """Check that all packets came that the file states, and up to its end; measure what is missing."""
+        errors, path, size = self._container.demuxer_errors, self._container.path, self._container.av.size
+        if not any(CUT in error for error in errors) and not count_garbage(path, self._end_offset, size):
             errors.clear()  # of padding and the like
-        self._see_demuxer_errors(DELAYED_FRAMES)
+        self._note_demuxer_errors(DELAYED_FRAMES)
         if self._is_fragmented:
             self._check_sizes()  # with the index of all fragments
         if self._is_last_partial or (self._is_raw and self._num_packets == self._last_failed):
             self.missing.refuse("truncated", "its last packet is not whole")
-        share = self._count_packets()
+        share = self._count_missing_packets()
         end = max(self._ends.values(), default=0.0)
         if self._is_broadcast:
             self._timeline.expect(end - LARGEST_JITTER_SECONDS, 0.0)
         self._timeline.close()
-        self._check_end(max(end, self._timeline.end or 0.0))
+        self._check_length(max(end, self._timeline.end or 0.0))
         if self._stated_seconds is None:
-            share = max(share, self._num_lost_bytes / self._size)
-        there = self._timeline.length_seconds - self._timeline.missing_seconds
-        seconds = max(self._timeline.missing_seconds, there * share / (1 - share) if share < 1 else 0.0)
-        self.missing.measure(seconds if self.missing.causes else self._timeline.missing_seconds, there + seconds)
+            share = max(share, self._num_lost_bytes / size)
+        seconds = self._timeline.missing_seconds
+        there = self._timeline.length_seconds - seconds
+        if self.missing.causes and share < 1:
+            seconds = max(seconds, there * share / (1 - share))
+        self.missing.measure(seconds, there + seconds)
 
-    def _suspect(self, cause: str, num_frames: int = DELAYED_FRAMES) -> None:
-        """Note a sign of damage."""
+    def _note(self, cause: str, num_frames: int = DELAYED_FRAMES) -> None:
+        """Note a sign of damage, to which gaps before so many of the last and the next frames are due."""
         self.missing.note(cause)
         self._timeline.suspect(num_frames)
 
-    def _count_garbage(self, end: int) -> None:
-        """Look at the bytes between the last packet and an offset."""
-        if num_bytes := count_garbage(self._container.path, self._bytes_end, end):
+    def _note_garbage(self, end: int) -> None:
+        """Note what lies between the last packet and an offset, where it is garbage."""
+        if num_bytes := count_garbage(self._container.path, self._end_offset, end):
             self._num_lost_bytes += num_bytes
-            self._suspect(UNREADABLE)
+            self._note(UNREADABLE)
 
-    def _see_demuxer_errors(self, num_frames: int) -> None:
+    def _note_demuxer_errors(self, num_frames: int) -> None:
         errors = self._container.demuxer_errors
         if errors:
-            self._suspect(f"{UNREADABLE}: {errors[0]}", num_frames)
+            self._note(f"{UNREADABLE}: {errors[0]}", num_frames)
         if any(CUT in error for error in errors):
             self.missing.refuse("truncated", errors[-1])
         errors.clear()
 
     def _check_sizes(self) -> None:
-        """Look whether the file ends before a packet that it has in its index, or sooner than it says."""
+        """Refuse a file that ends before a packet of its index, or sooner than it states."""
         entries = [entry for stream in self._container.av.streams for entry in stream.index_entries]
         index_end = max((entry.pos + entry.size for entry in entries), default=0)
-        if index_end > self._size or is_cut_off(self._container.path, self._format):
+        if index_end > self._container.av.size or is_cut_off(self._container.path, self._format):
             self.missing.refuse("truncated", "the file ends before the place that it says")
 
-    def _count_packets(self) -> float:
-        """Look whether as much came as the file says; return what share did not, where times go on over it."""
+    def _count_missing_packets(self) -> float:
+        """Note packets, or bytes of them, that the file states and that did not come.
+
+        Return what share of the stream is missing where times do not tell: some containers number their frames anew.
+        """
         sizes = [entry.size for entry in self._stream.index_entries if entry.size > 0]
         there, stated, slack, unit = self._num_packets, len(sizes), 0, "packets"
         if self._format == "mp3":
@@ -177,23 +175,23 @@ class Watch:
         elif not self._is_video and self._format != MP4:
             return 0.0
         if there < stated - slack:
-            self._suspect(f"{there} of its {stated} {unit} are there")
+            self._note(f"{there} of its {stated} {unit} are there")
         there = self._num_frames if self._is_video else there
         return max(0.0, 1 - there / stated) if stated and self._format in ("avi", "mp3") else 0.0
 
-    def _check_end(self, end: float) -> None:
-        """Look whether what came goes on up to the length that the file states, or else to the end of its bytes."""
+    def _check_length(self, end: float) -> None:
+        """Check that the packets, which end at `end` seconds, fill the stated length, or else the file."""
         is_damaged = bool(self.missing.causes)
         if self._stated_seconds is None:
             if is_damaged or self._is_raw or self._is_fragmented:
-                self._count_garbage(self._size)
+                self._note_garbage(self._container.av.size)
             return
         # Some count the time before a stream begins as a part of the length.
         starts = [float(s.start_time * s.time_base) for s in self._container.av.streams if s.start_time and s.time_base]
         short = self._stated_seconds - max(map(abs, starts), default=0.0) - end
         what = f"{self._stated_seconds - short:.2f} of its {self._stated_seconds:.2f} s are there"
-        if short > STATED_LENGTHS[self._format] and self._size - self._bytes_end <= LARGEST_OVERHEAD:
+        if short > STATED_LENGTHS[self._format] and self._container.av.size - self._end_offset <= LARGEST_OVERHEAD:
             self.missing.refuse("truncated", what)
         if short > (LARGEST_JITTER_SECONDS if is_damaged else STATED_LENGTHS[self._format]):
-            self._suspect(what)
+            self._note(what)
             self._timeline.skip(short, 0.0)
