@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from utils.errors import MediaError
 from utils.media.container import BROADCAST, RESTART_SECONDS, Container
-from utils.media.decoder import Decoder, MediaReader
+from utils.media.decoder import Decoder
 from utils.media.options import DecodeOptions
+from utils.media.reader import MediaReader
 
 Samples = npt.NDArray[np.int16]
 """(samples, channels)."""

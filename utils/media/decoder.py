@@ -5,9 +5,8 @@ cannot read, and conceals what it cannot decode. Features of such a file look ri
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
-from typing import Any, Self
+from typing import Any
 
 import av
 
@@ -20,45 +19,6 @@ KEYS_IN_INDEX = (MP4, "matroska,webm", "avi")
 # Decoders that give no frame before a key frame, only errors, some packets later where they use threads.
 ONLY_AFTER_KEYS = ("vp8", "vp9", "av1", "libdav1d")
 MAX_SHREDS = 8  # packets of sound that the rest of the one that a broadcast's recording begins amid is taken for
-
-
-class MediaReader:
-    """A file that is open until the end of `with`."""
-
-    path: str
-    _container: Container
-    _decoder: "Decoder"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._container.close()
-
-    @contextmanager
-    def _closing_on_failure(self) -> Iterator[None]:
-        try:
-            with self._failing_as_corrupt():
-                yield
-        except BaseException:
-            self._container.close()
-            raise
-
-    @contextmanager
-    def _failing_as_corrupt(self) -> Iterator[None]:
-        try:
-            yield
-        except DecodeErrors as error:
-            raise MediaError("corrupt", f"{self.path}: decoding failed: {cause(error)}") from error
-
-    @property
-    def missing(self) -> str:
-        """The seconds that could not be read and why, for people to read; empty where nothing is wrong."""
-        return str(self._decoder.missing)
-
-    @property
-    def missing_seconds(self) -> float:
-        return self._decoder.missing.seconds
 
 
 class Decoder:

@@ -21,10 +21,11 @@ from av.sidedata.sidedata import SideDataContainer
 
 from utils.errors import MediaError
 from utils.media.container import BROADCAST, FALLBACK_FPS, RESTART_SECONDS, Container, DecodeErrors, cause
-from utils.media.decoder import Decoder, MediaReader
+from utils.media.decoder import Decoder
 from utils.media.frame_rate import to_constant_fps
 from utils.media.options import DecodeOptions
 from utils.media.raw_frame import LAYOUTS, SCALED, Bytes, RawFormat, RawFrame, copy_planes
+from utils.media.reader import MediaReader
 
 _warn_once = lru_cache(logging.getLogger("video_features").warning)
 
