@@ -11,7 +11,6 @@ import shutil
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -260,10 +259,6 @@ def partial(again: dict[str, Run]) -> Run:
     return again["i3d"]
 
 
-def reasons_of(run: Run, names: Iterable[str]) -> set[str]:
-    return {run.row(name)["reason"] for name in names}
-
-
 def test_every_path_has_one_row_that_says_what_became_of_it(either: Large) -> None:
     rows = either.everything.rows
     assert Counter(row["path"] for row in rows) == Counter([*either.good, *either.reasons])
@@ -294,22 +289,6 @@ def test_good_files_have_the_same_features_to_the_bit_as_without_the_bad_ones(ei
     assert either.good_ones.files.items() <= either.everything.files.items()
 
 
-def test_debugging_messages_tell_more_and_show_that_nothing_is_tried_twice(either: Large) -> None:
-    for path in [*either.good, *either.reasons]:
-        shown = path.encode(errors="backslashreplace").decode()
-        assert either.everything.stderr.count(f"cpu takes {shown}\n") == 1
-    assert "done: " in either.everything.stderr
-    assert "takes" not in either.good_ones.stderr
-    assert "done: " not in either.good_ones.stderr
-
-
-def test_row_01_an_mp4_cut_off_before_its_index_is_unreadable(videos: Run, sounds: Run) -> None:
-    for run in (videos, sounds):
-        row = run.row("cut, index at the end.mp4")
-        assert row["reason"] == "unreadable"
-        assert "not a media file that can be read" in row["error"]
-
-
 def test_row_02_a_file_whose_data_ends_early_is_truncated_unless_partial_is_allowed(
     videos: Run, sounds: Run, partial: Run
 ) -> None:
@@ -323,18 +302,6 @@ def test_row_02_a_file_whose_data_ends_early_is_truncated_unless_partial_is_allo
     assert 0 < row["seconds"] < NUM_FRAMES / 25
     assert partial.features("cut, index in front.mp4").shape == (1, 1024)
     assert f"{row['path']}: extracted in part: {row['missing']}" in partial.stderr
-
-
-def test_row_05_a_sound_has_no_video_and_yet_sound(videos: Run, sounds: Run, large: dict[str, Large]) -> None:
-    path = large["vggish"].media / "other.wav"
-    assert videos.row(path)["reason"] == "no_video"
-    assert sounds.row(path)["status"] == "ok"
-
-
-def test_row_06_a_silent_video_has_no_audio_and_yet_frames(videos: Run, sounds: Run, large: dict[str, Large]) -> None:
-    path = large["i3d"].media / "exact.mkv"
-    assert sounds.row(path)["reason"] == "no_audio"
-    assert videos.row(path)["status"] == "ok"
 
 
 def test_row_07_a_sound_too_short_for_a_feature_is_told_its_length(sounds: Run) -> None:
@@ -374,21 +341,6 @@ def test_row_18_videos_of_one_name_keep_their_folders_and_if_need_be_their_endin
         assert len({run.features(media / name).tobytes() for name in stems}) == 4
 
 
-def test_row_19_what_is_no_file_that_may_be_read_is_told_before_it_is_opened(either: Large) -> None:
-    ending = "mp4" if either.media.name == "videos" else "wav"
-    run = either.everything
-    assert reasons_of(run, [f"fifo.{ending}", f"socket.{ending}", "hollow"]) == {"not_a_file"}
-    assert reasons_of(run, ["missing.mp4", f"nowhere.{ending}"]) == {"not_found"}
-    assert reasons_of(run, [f"forbidden.{ending}"]) == {"no_permission"}
-
-
-def test_row_20_playlists_and_urls_are_refused(videos: Run) -> None:
-    """And lead nowhere, as is seen where the run is."""
-    assert reasons_of(videos, ["playlist.mp4", "joined.mp4"]) == {"unreadable"}
-    urls = [row for row in videos.rows if row["path"].startswith(("http:", "concat:"))]
-    assert [row["reason"] for row in urls] == ["not_found", "not_found"]
-
-
 def test_row_28_a_second_run_does_what_is_not_done_in_the_same_way(large: dict[str, Large], partial: Run) -> None:
     first, media = large["i3d"].everything, large["i3d"].media
     spoiled = {str(media / name) for name in SPOILED}
@@ -397,12 +349,6 @@ def test_row_28_a_second_run_does_what_is_not_done_in_the_same_way(large: dict[s
     assert first.files.items() <= partial.files.items()
     reasons = {path: reason for path, reason in large["i3d"].reasons.items() if reason not in ("truncated", "corrupt")}
     assert {row["path"]: row["reason"] for row in partial.rows if row["status"] == "failed"} == reasons
-
-
-def test_row_29_outputs_that_are_not_whole_are_made_again(large: dict[str, Large], partial: Run) -> None:
-    for name in SPOILED:
-        assert partial.row(name)["status"] == "ok"
-        assert (partial.features(name) == large["i3d"].everything.features(name)).all()
 
 
 def test_row_30_a_run_with_other_settings_is_refused_and_changes_nothing(large: dict[str, Large], partial: Run) -> None:

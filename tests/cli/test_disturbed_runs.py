@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_bad_videos import bound_by_permissions
-from tests.helpers.processes import is_running, running_in, wait_until, workers_of
-from tests.helpers.program import VGGISH, Run, ended, lines_until, run_program, saving, start
+from tests.helpers.processes import running_in, wait_until, workers_of
+from tests.helpers.program import VGGISH, ended, lines_until, run_program, saving, start
 from tests.helpers.sounds import chord, sound_of, write_wav
 
 RATE_HZ = 16_000
@@ -121,23 +121,6 @@ def test_row_22_a_video_whose_worker_is_killed_is_tried_once_more(tmp_path: Path
     assert run.files.keys() == {"killed once_vggish.npy", "0_vggish.npy"}
 
 
-def test_row_23_workers_that_crash_at_start_end_the_run_at_the_third(tmp_path: Path) -> None:
-    command = [*VGGISH, "--video_paths", *write_sounds(tmp_path, 2), *saving(tmp_path / "output")]
-    process = start(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
-    crashed: set[int] = set()
-    while process.poll() is None:
-        for worker in workers_of(process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGSEGV)
-                crashed.add(worker)
-        time.sleep(0.02)
-    run = ended(process, tmp_path / "output")
-    assert run.status == 3
-    assert "cannot start: workers on cpu die at start: the last was killed by SIGSEGV" in run.stderr
-    assert len(crashed) == 3
-    assert run.rows == []
-
-
 def test_row_25_a_video_that_takes_too_long_fails_and_quiet_says_no_more_than_that(
     tmp_path: Path, long_sound: Path
 ) -> None:
@@ -166,30 +149,6 @@ def test_row_26_an_interrupt_lets_the_video_in_hand_end(tmp_path: Path, long_sou
     assert run.paths("ok") == {row["path"] for row in run.rows} == {str(long_sound)}
     assert "Interrupted: 1 done (30.0 s of video), 0 skipped, 0 failed, 3 not done" in run.stderr
     assert run.files.keys() == {"long_vggish.npy"}
-
-
-def test_row_26_a_termination_drops_it(tmp_path: Path, long_sound: Path) -> None:
-    process = start(*VGGISH, "--video_paths", long_sound, *saving(tmp_path), "--log_level", "debug")
-    lines_until(process, "cpu takes")
-    os.killpg(process.pid, signal.SIGTERM)
-    run = ended(process, tmp_path)
-    assert run.status == 130
-    assert "Interrupted: 0 done" in run.stderr
-    assert run.rows == []
-    assert run.files == {}
-
-
-def test_row_27_workers_end_when_the_program_is_killed(tmp_path: Path, long_sound: Path) -> None:
-    process = start(*VGGISH, "--video_paths", long_sound, *saving(tmp_path), "--log_level", "debug")
-    lines_until(process, "cpu takes")
-    found = workers_of(process.pid)
-    process.kill()
-    wait_until(lambda: not any(map(is_running, found)), seconds=10)
-    assert len(found) == 1
-    run = ended(process, tmp_path)
-    assert run.status == -signal.SIGKILL
-    assert run.rows == []
-    assert run.files == {}
 
 
 @pytest.mark.slow
@@ -226,40 +185,19 @@ def test_row_28_after_kills_at_any_moment_the_files_are_those_of_one_clean_run(t
     assert last.files == clean.files
 
 
-@pytest.fixture(scope="module")
-def two_at_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[Run]]:
-    """Some sounds, and two programs at work on a list of them, as editors on Windows write lists, with repetitions."""
-    folder = tmp_path_factory.mktemp("two at once")
-    sounds = [*write_sounds(folder, 6), write_wav(folder / "-i.wav", sound_of(6), RATE_HZ)]
-    names = [path.name for path in sounds]
-    lines = ["", *names, "  ", f'"{names[0]}"', str(sounds[1]), "./2.wav", "# no video", *names]
-    (folder / "list.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    output = folder / "output"
-    command = [*VGGISH, "--file_with_video_paths", "list.txt", *saving(output)]
-    processes = [start(*command, cwd=folder) for _ in range(2)]
-    return sounds, [ended(process, output) for process in processes]
-
-
-def test_row_31_two_programs_in_one_folder_do_all_videos_between_them(
-    two_at_once: tuple[list[Path], list[Run]],
-) -> None:
-    sounds, runs = two_at_once
+def test_row_31_two_programs_in_one_folder_do_all_videos_between_them(tmp_path: Path) -> None:
+    sounds = write_sounds(tmp_path, 7)
+    output = tmp_path / "output"
+    processes = [start(*VGGISH, "--video_paths", *sounds, *saving(output)) for _ in range(2)]
+    runs = [ended(process, output) for process in processes]
     assert [run.status for run in runs] == [0, 0]
     rows = runs[1].rows  # of both programs
-    assert Counter(row["path"] for row in rows) == {path.name: 2 for path in sounds}
-    assert runs[1].paths("ok") == {path.name for path in sounds}
+    assert Counter(row["path"] for row in rows) == {str(path): 2 for path in sounds}
+    assert runs[1].paths("ok") == set(map(str, sounds))
     assert {row["status"] for row in rows} <= {"ok", "skipped"}
+    assert sum(row["status"] == "ok" for row in rows) <= len(sounds) + 2  # nearly each is done once
     assert runs[1].files.keys() == {f"{path.stem}_vggish.npy" for path in sounds}
     assert len(set(runs[1].files.values())) == len(sounds)
-
-
-def test_row_34_a_list_with_a_byte_order_mark_and_empty_and_repeated_lines_is_read_right(
-    two_at_once: tuple[list[Path], list[Run]],
-) -> None:
-    sounds, runs = two_at_once
-    for run in runs:
-        assert f"Extracting vggish features of {len(sounds)} videos" in run.stderr
-    assert {row["path"] for row in runs[1].rows} == {path.name for path in sounds}
 
 
 def test_row_34_a_million_videos_are_begun_with_in_seconds_and_little_memory(tmp_path: Path) -> None:
@@ -278,13 +216,9 @@ def test_row_34_a_million_videos_are_begun_with_in_seconds_and_little_memory(tmp
     assert int(peak[1]) < 500_000
 
 
-@pytest.mark.parametrize("content", [None, b"PK\x03\x04 cut off"])
-def test_row_32_weights_that_cannot_be_loaded_are_told_once_and_nothing_is_begun(
-    tmp_path: Path, content: bytes | None
-) -> None:
+def test_row_32_weights_that_cannot_be_loaded_are_told_once_and_nothing_is_begun(tmp_path: Path) -> None:
     checkpoint = tmp_path / "mine.pt"
-    if content is not None:
-        checkpoint.write_bytes(content)
+    checkpoint.write_bytes(b"PK\x03\x04 cut off")
     (sound,) = write_sounds(tmp_path, 1)
     output = tmp_path / "output"
     command = ["--feature_type", "vggish", "--device_ids", "cpu", "--vggish_model_path", checkpoint]
