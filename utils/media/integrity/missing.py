@@ -45,7 +45,7 @@ class Missing:
             raise MediaError(
                 "corrupt",
                 f"{self._path}: {seconds:.2f} of {length_seconds:.2f} s are missing, more than --max_loss {max_loss:g} "
-                f"allows; {WAY_OUT}: {'; '.join(self.causes)}",
+                f"allows ({'; '.join(self.causes)}); {WAY_OUT}",
             )
 
 
