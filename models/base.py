@@ -1,4 +1,4 @@
-"""What an extractor is, and the options that several share. Imports no torch.
+"""The protocols of an extractor, and the options that several share. Imports no torch.
 
 An extractor is a folder `models/<name>/`: its `__init__.py` has the frozen dataclass `Config`, whose fields are its
 options, and its `extract.py` the class `Extractor`.
@@ -36,15 +36,15 @@ class Config(Protocol):
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """What the names of a video's feature files end with."""
+        """The ends of the names of a video's feature files."""
 
     @property
     def settings(self) -> dict[str, object]:
-        """What the features depend on, besides the weights."""
+        """The options that features depend on, by name; weights are told apart by their hashes."""
 
     @property
     def frames_path(self) -> str | None:
-        """Where scaled frames are written to, for people to look at."""
+        """The folder that scaled frames are written to, for people to look at."""
 
     @property
     def weights(self) -> str:
@@ -71,7 +71,7 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the groups of options have in common, and every Config."""
+    """The base of the groups of options, and so of every Config."""
 
     title: ClassVar[str]
     """Of the group, in the help."""

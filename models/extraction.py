@@ -37,7 +37,7 @@ class Job:
     """By path, what the outputs of videos are called that share their name with another one."""
 
     output: Output | None
-    """Where features are saved, if they are."""
+    """The output folder, if features are saved."""
 
     devices: tuple[str, ...]
     """One for each worker."""

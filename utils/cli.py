@@ -34,7 +34,7 @@ folder); 130 interrupted
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Which videos, on which devices, with what to be done with the features and said meanwhile."""
+    """The videos, the devices, the outputs and the messages of a run."""
 
     title = "videos, devices, outputs and messages"
 
@@ -84,7 +84,7 @@ class RunOptions:
 
     @property
     def output_folder(self) -> str | None:
-        """Where features are saved, if they are."""
+        """The output folder, if features are saved."""
         return None if self.on_extraction == "print" else self.output_path or "./output"
 
 
@@ -93,7 +93,7 @@ COMMON = (RunOptions, DecodeOptions)
 
 @dataclass(frozen=True)
 class Command:
-    """What the command line says."""
+    """A command line, as parsed."""
 
     feature_type: str
     config: Any

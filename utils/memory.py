@@ -1,4 +1,4 @@
-"""What fits into the memory of a device, and what to do when it does not."""
+"""The memory of devices: batches that fit, and smaller ones where they do not."""
 
 import ctypes
 import gc

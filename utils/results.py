@@ -23,7 +23,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one video: `status` is ok, skipped or failed; `reason` is one word, `error` the full text."""
+    """The outcome of one video: `status` is ok, skipped or failed; `reason` is one word, `error` the full text."""
 
     path: str
     status: str

@@ -17,7 +17,7 @@ CROP_SIZE = 224  # pixels; what I3D sees of a frame
 
 @dataclass(frozen=True, kw_only=True)
 class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
-    """What to extract with I3D, and how."""
+    """The options of I3D."""
 
     title = "I3D"
     summary: ClassVar[str] = "1024 numbers a stack of frames from RGB, and 1024 from optical flow (Kinetics)"

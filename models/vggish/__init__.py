@@ -11,7 +11,7 @@ from utils.video_list import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
 @dataclass(frozen=True, kw_only=True)
 class Config(PrecisionOptions, WeightsOptions):
-    """What to extract with VGGish, and how."""
+    """The options of VGGish."""
 
     title = "VGGish"
     summary: ClassVar[str] = "128 numbers for each 0.96 s of sound (AudioSet)"

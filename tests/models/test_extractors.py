@@ -1,4 +1,4 @@
-"""What makes an extractor: one folder and one line; and extractors called from Python."""
+"""The parts of an extractor: one folder and one line; and extractors called from Python."""
 
 import json
 import re

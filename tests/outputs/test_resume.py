@@ -1,4 +1,4 @@
-"""Which videos are left to do, in an output folder that holds something."""
+"""The videos that are left to do, in an output folder that holds something."""
 
 import json
 import os

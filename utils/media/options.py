@@ -1,4 +1,4 @@
-"""What is taken for a video, and what not: the options of decoding."""
+"""The options of decoding."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ def _ignore(seconds: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """How a file is decoded. Raises ValueError for a value that cannot be."""
+    """Limits to the files that are taken, and settings of decoding. Raises ValueError for a value that cannot be."""
 
     title: ClassVar[str] = "damaged and huge videos"
 

@@ -1,4 +1,4 @@
-"""What readers of video and of audio have in common: a file that is open for as long as `with` lasts."""
+"""The base of the readers of video and of audio: a file that is open for as long as `with` lasts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

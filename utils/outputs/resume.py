@@ -24,7 +24,7 @@ from utils.video_list import absolute
 
 @dataclass(frozen=True)
 class Output:
-    """Where the features of one type are saved. Small and picklable."""
+    """The folder that the features of one type are saved in. Small and picklable."""
 
     folder: Path
     feature_type: str
@@ -32,7 +32,7 @@ class Output:
     since: float = 0.0  # the st_mtime that files made with the recorded settings are later than
 
     def is_done(self, stem: str) -> bool:
-        """Say if all of a video's files are there, whole, and of these settings."""
+        """Return True if all of a video's files are there, whole, and of these settings."""
         return is_saved(self.folder, stem, self.suffixes, self.since)
 
     def paths(self, stem: str) -> list[str]:

@@ -35,7 +35,7 @@ def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
 
 
 def is_saved(folder: Path, stem: str, suffixes: Sequence[str], since: float = 0.0) -> bool:
-    """Say if all of a video's files are there, whole, with equally many rows, and later than the st_mtime `since`."""
+    """Return True if a video's files are all there, whole, equally long, and later than the st_mtime `since`."""
     num_rows = {_num_rows(path, since) for path in output_paths(folder, stem, suffixes)}
     return len(num_rows) == 1 and 0 not in num_rows
 
