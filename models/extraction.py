@@ -18,7 +18,7 @@ from utils.outputs import writers
 from utils.outputs.resume import Output
 from utils.results import Row
 from utils.video_list import stem_of
-from utils.weights.download import git_blob, obtain
+from utils.weights.download import fingerprint, obtain
 from utils.workers.process import ExtractVideo
 
 UNTRAINED = "WARNING: --weights random: the networks are UNTRAINED, and these features mean NOTHING"
@@ -101,5 +101,5 @@ def with_weights(config: Config) -> tuple[Config, dict[str, object]]:
         fingerprints = dict.fromkeys(wanted, "random")
         wanted = {name: (file, given) for name, (file, given) in wanted.items() if given is not None}
     paths = obtain(wanted)
-    fingerprints |= {name: git_blob(path) for name, path in paths.items()}
+    fingerprints |= {name: fingerprint(file, given) for name, (file, given) in wanted.items()}
     return dataclasses.replace(config, **{name: str(path) for name, path in paths.items()}), fingerprints

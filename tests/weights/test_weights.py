@@ -162,7 +162,8 @@ def obtain(file: WeightsFile) -> set[str]:
 
 
 def leftovers(file: WeightsFile) -> set[str]:
-    return {path.name for path in file.path.parent.iterdir()} - {file.path.name, f"{file.path.name}.lock"}
+    known = {file.path.name, f"{file.path.name}.lock", f"{file.path.name}.verified"}
+    return {path.name for path in file.path.parent.iterdir()} - known
 
 
 HALF = f"bytes={len(CONTENT) // 2}-"
@@ -240,6 +241,20 @@ def test_a_file_in_place_with_a_wrong_hash_is_refused_and_kept(file: WeightsFile
         obtain(file)
     assert file.path.read_bytes() == b"my own weights"
     assert not server.ranges
+
+
+def test_a_verified_file_is_hashed_once_but_again_when_it_changes(
+    file: WeightsFile, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obtain(file)
+    obtain(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+        obtain(file)
+        assert weights.fingerprint(file, None) == file.git_blob
+    file.path.write_bytes(CONTENT[:-1] + b"!")
+    with pytest.raises(WeightsError, match="hash is wrong"):
+        obtain(file)
 
 
 def test_a_file_can_be_known_by_the_begin_of_its_sha256(file: WeightsFile, server: Server) -> None:

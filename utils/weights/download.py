@@ -4,6 +4,7 @@ A download goes to a `.part` file beside its path, is resumed from there by the 
 renamed only when its hash is right. A file lock lets several programs ask for the same file at once.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import http.client
@@ -44,7 +45,7 @@ def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Pa
                 raise WeightsError(f"--{option}: no such file: {given} ({weights.title} weights)")
         elif not weights.path.exists():
             missing[option] = weights
-        elif not _is_published(weights, weights.path):
+        elif not _is_verified(weights):
             raise WeightsError(
                 f"{weights.path} is not the published {weights.title} checkpoint: its hash is wrong. Delete it to "
                 f"download it from {weights.urls[0]}, or name it with --{option} to use it as it is"
@@ -76,8 +77,18 @@ def _download(weights: WeightsFile) -> None:
         raise WeightsError(f"cannot keep the {weights.title} weights: {error}") from error
 
 
+def fingerprint(weights: WeightsFile, given: str | None) -> str:
+    """Return the git blob id of the weights that `obtain` found, by which settings tell weights apart.
+
+    Verified files are not read again for it.
+    """
+    if given is None and weights.git_blob is not None:
+        return weights.git_blob
+    return git_blob(Path(given or weights.path))
+
+
 def git_blob(path: Path) -> str:
-    """Return the git blob id of a file, by which settings tell weights apart."""
+    """Return the git blob id of a file."""
     with open(path, "rb") as file:
         header = b"blob %d\0" % os.fstat(file.fileno()).st_size
         return hashlib.file_digest(file, lambda: hashlib.sha1(header)).hexdigest()
@@ -89,6 +100,21 @@ def _is_published(weights: WeightsFile, path: Path) -> bool:
     assert weights.sha256 is not None
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest().startswith(weights.sha256)
+
+
+def _is_verified(weights: WeightsFile) -> bool:
+    """Return True if the file is the published one. That is remembered beside it, so that it is hashed once."""
+    state = weights.path.stat()
+    verified = f"{weights.git_blob or weights.sha256} {state.st_size} {state.st_mtime_ns}"
+    memory = Path(f"{weights.path}.verified")
+    with contextlib.suppress(OSError, ValueError):
+        if memory.read_text() == verified:
+            return True
+    if not _is_published(weights, weights.path):
+        return False
+    with contextlib.suppress(OSError):  # a read-only folder: hash again next time
+        memory.write_text(verified)
+    return True
 
 
 def _fetch(weights: WeightsFile, part: Path) -> None:
