@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from models.i3d import Config
 from models.i3d.checkpoint import our_key
 from models.i3d.net import CHANNELS, I3D, NUM_CLASSES, VARIANTS
-from utils.errors import MediaError
+from utils.errors import CannotStartError, MediaError
+from utils.media.options import DecodeOptions
 from utils.media.video import Video
 from utils.weights.checkpoint import load_or_randomize
 
 NUM_SHOWN = 5
 
 
+@cache
 def class_names(path: str | None) -> list[str]:
     """Return the 400 Kinetics classes in the order of I3D's logits: from a file, one a line, or from torchvision.
 
@@ -41,19 +43,23 @@ def describe_saved(config: Config, path: str, outputs: Sequence[str]) -> str:
     """Return the predictions of features saved in `outputs`, by the weights that `config` names.
 
     The video is opened for its frame rate only. Where a tail ends is not known, so spans have no end. Raises
-    WeightsError.
+    CannotStartError for weights and class names that cannot be used.
     """
+    try:
+        names = class_names(config.kinetics_class_labels)
+    except ValueError as error:
+        raise CannotStartError(str(error)) from error
     logits = torch.zeros(())
     for stream, output in zip(config.streams, outputs, strict=True):
         classifier = load_classifier(stream, getattr(config, f"i3d_{stream}_path"))
         features = torch.from_numpy(np.load(output)).float()
         logits = logits + classifier(features[:, :, None, None, None]).flatten(1)
     try:
-        with Video(path, config.min_side_size, config.extraction_fps) as video:
+        with Video(path, config.min_side_size, config.extraction_fps, DecodeOptions(allow_partial=True)) as video:
             spans = [(float(i * config.step_size / video.fps), None) for i in range(len(logits))]
     except MediaError as error:
         return f"{path}\n  {error}"
-    return f"{path}\n{describe(logits, spans, class_names(config.kinetics_class_labels))}"
+    return f"{path}\n{describe(logits, spans, names)}"
 
 
 @cache

@@ -9,6 +9,7 @@ from models.i3d import STREAMS, Config
 from models.i3d.predictions import class_names, describe_saved
 from tests.helpers import seeded
 from tests.helpers.clips import write_clip
+from utils.errors import CannotStartError
 
 
 def test_saved_features_are_classified_by_the_last_layers_of_both_networks(
@@ -35,5 +36,7 @@ def test_a_file_of_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("archery\n\nbowling\n")
     with pytest.raises(ValueError, match=r"--kinetics_class_labels .*labels\.txt: 2 class names, not 400"):
         class_names(str(tmp_path / "labels.txt"))
+    with pytest.raises(CannotStartError, match="2 class names, not 400"):
+        describe_saved(Config(kinetics_class_labels=str(tmp_path / "labels.txt")), "a.mp4", [])
     with pytest.raises(ValueError, match="--kinetics_class_labels: no such file: nowhere"):
         class_names("nowhere")
