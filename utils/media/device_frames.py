@@ -63,7 +63,8 @@ def scale_on_device(video: Video, device: torch.device) -> Generator[Tensor, Non
                 data = chunk.rows[: len(chunk.frames)].to(device, non_blocking=True)
                 groups = [(form, len(list(group))) for form, group in groupby(frame.format for frame in chunk.frames)]
                 parts = torch.split(data, [number for _, number in groups])
-                frames = torch.cat([scale(part, form) for part, (form, _) in zip(parts, groups, strict=True)])
+                scaled = [scale(part, form) for part, (form, _) in zip(parts, groups, strict=True)]
+                frames = torch.cat(scaled) if len(scaled) > 1 else scaled[0]  # nearly always one, without a copy
             if copying:
                 in_progress.append(done := copying.record_event())
                 computing = torch.cuda.current_stream(device)
