@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import models
-from models.base import Config, Extractor
+from models.base import Classifier, Config, Extractor
 from utils.devices import CPU
 from utils.errors import BrokenWorkerError, CannotStartError
 from utils.media.options import DecodeOptions
 from utils.memory import keep_freed_memory
 from utils.outputs import writers
 from utils.outputs.resume import Output
-from utils.results import Row
-from utils.video_list import stem_of
+from utils.outputs.status_log import frame_rates
+from utils.results import Arrays, Row, Span
+from utils.video_list import absolute, stem_of
 from utils.weights.download import fingerprint, obtain
 from utils.workers.process import ExtractVideo
 
@@ -65,6 +66,10 @@ class Job:
         from torch import AcceleratorError
 
         stem = self.stem(path)
+        if self.output and self.output.extras and self.output.has_features(stem):
+            row = self._add_extras(extractor, path, stem)
+            if row is not None:
+                return row
         decode = dataclasses.replace(self.decode, on_open=on_open)
         try:
             features = extractor.extract(path, decode, frames_folder(self.config, stem))
@@ -76,12 +81,47 @@ class Job:
             seconds=features.seconds,
             missing=features.missing,
             missing_seconds=features.missing_seconds,
+            fps=features.fps,
             report=f"{path}\n{features.report}" if features.report else "",
         )
         if self.output is None:
             report = "\n".join(filter(None, [writers.describe(path, features), features.report]))
             return dataclasses.replace(row, report=report)
-        return dataclasses.replace(row, outputs=writers.save_numpy(features, self.output.folder, stem))
+        outputs = writers.save_numpy(features, self.output.folder, stem)
+        for extra in self.output.extras:
+            self._save_extra(extra, extractor, features.arrays, features.spans, stem)
+        return dataclasses.replace(row, outputs=outputs)
+
+    def _add_extras(self, extractor: Extractor, path: str, stem: str) -> Row | None:
+        """Save what lacks beside a video's saved features. None where the times of their rows are not known."""
+        assert self.output is not None
+        arrays = writers.load_numpy(self.output.folder, stem, self.output.suffixes)
+        if self.output.has_extra(stem, "timestamps"):
+            spans = writers.load_timestamps(self.output.folder, stem)
+        else:
+            seconds, fps = _frame_rates(self.output).get(absolute(path), (0.0, None))
+            num_rows = len(next(iter(arrays.values())))
+            found = self.config.spans(num_rows, seconds, fps)
+            if found is None:
+                return None
+            spans = found
+        for extra in self.output.extras:
+            if not self.output.has_extra(stem, extra):
+                self._save_extra(extra, extractor, arrays, spans, stem)
+        return Row(path, "skipped", outputs=self.output.paths(stem))
+
+    def _save_extra(self, extra: str, extractor: Extractor, arrays: Arrays, spans: list[Span], stem: str) -> None:
+        assert self.output is not None
+        if extra == "timestamps":
+            writers.save_timestamps(spans, self.output.folder, stem)
+        else:
+            assert isinstance(extractor, Classifier)
+            writers.save_predictions(extractor.predict(arrays), spans, self.output.folder, stem)
+
+
+@functools.cache
+def _frame_rates(output: Output) -> dict[str, tuple[float, float]]:
+    return frame_rates(output.folder, output.feature_type)
 
 
 def frames_folder(config: Config, stem: str) -> Path | None:

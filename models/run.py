@@ -41,6 +41,9 @@ def run(command: cli.Command) -> int:
     start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
     if command.run.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
+    extras = (("timestamps",) if command.run.save_timestamps else ()) + config.extras
+    if extras and command.run.output_folder is None:
+        command.error(f"--save_{extras[0]} does nothing without a way of saving: add --on_extraction save_numpy")
     config, fingerprints = with_weights(config)
     stems = unique_stems(paths)
     if config.frames_path is not None:
@@ -54,6 +57,7 @@ def run(command: cli.Command) -> int:
             config.settings | fingerprints,
             (stems.get(path) or stem_of(path) for path in paths),
             command.run.overwrite,
+            extras,
         )
     workers = workers_on(devices, command.run.workers_per_gpu)
     job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers))
@@ -80,7 +84,7 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
             videos = _pending(job, paths, command.run.skip_failed, note)
             with contextlib.closing(pool.run(job, job.devices, videos, command.run.timeout_per_video)) as rows:
                 for row in rows:
-                    note(row)
+                    note(_with_report(job, row))
         except KeyboardInterrupt:
             status = cli.EXIT_INTERRUPTED
         except CannotStartError as error:
@@ -103,14 +107,15 @@ def _pending(job: Job, paths: list[str], skip_failed: bool, note: Callable[[Row]
     """Return the videos that are to be done; those that are done already are noted when it is their turn."""
     if job.output is None:
         return iter(paths)
-
-    def note_done(row: Row) -> None:
-        if row.status == "skipped" and row.outputs:
-            row = dataclasses.replace(row, report=job.config.describe_saved(row.path, row.outputs))
-        note(row)
-
     failed = failed_before(job.output.folder, job.feature_type) if skip_failed else set()
-    return resume.pending_videos(paths, job.stem, job.output, failed, note_done)
+    return resume.pending_videos(paths, job.stem, job.output, failed, lambda row: note(_with_report(job, row)))
+
+
+def _with_report(job: Job, row: Row) -> Row:
+    """Return the row of a video, with what there is to print of it if its features were there already."""
+    if row.status != "skipped" or not row.outputs:
+        return row
+    return dataclasses.replace(row, report=job.config.describe_saved(row.path, row.outputs))
 
 
 def _remove_unfinished(job: Job) -> None:

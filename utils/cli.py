@@ -64,6 +64,9 @@ class RunOptions:
     output_path: str | None = option(
         None, "where save_numpy puts <video>_<stream>.npy (default: ./output)", metavar="FOLDER"
     )
+    save_timestamps: bool = option(
+        False, "also save the begin and end of each row of features, in seconds, as <video>_timestamps.npy"
+    )
     overwrite: bool = option(False, "extract videos again whose features are there")
     skip_failed: bool = option(False, "leave out the videos that failed in an earlier run")
     log_level: str = option("info", "the least grave messages to show", choices=("debug", "info", "warning", "error"))
@@ -78,7 +81,7 @@ class RunOptions:
             raise ValueError(f"--workers_per_gpu {self.workers_per_gpu}: must be at least 1")
         if self.timeout_per_video is not None and not 0 < self.timeout_per_video < math.inf:
             raise ValueError(f"--timeout_per_video {self.timeout_per_video}: must be a number of seconds above 0")
-        for name in ("output_path", "overwrite", "skip_failed"):
+        for name in ("output_path", "overwrite", "skip_failed", "save_timestamps"):
             if self.on_extraction == "print" and getattr(self, name):
                 raise ValueError(f"--{name} does nothing without a way of saving: add --on_extraction save_numpy")
 

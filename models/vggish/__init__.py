@@ -1,12 +1,15 @@
 """VGGish: its options. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from models.base import PrecisionOptions, WantedWeights, WeightsOptions
 from models.vggish import checkpoint
 from utils.option import option
 from utils.video_list import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from utils.results import Span
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,7 @@ class Config(PrecisionOptions, WeightsOptions):
 
     title = "VGGish"
     summary: ClassVar[str] = "128 numbers for each 0.96 s of sound (AudioSet)"
+    row_seconds: ClassVar[float] = 0.96
     media_suffixes: ClassVar[frozenset[str]] = VIDEO_SUFFIXES | AUDIO_SUFFIXES
     network_paths: ClassVar[tuple[str, ...]] = ("vggish_model_path",)
 
@@ -40,6 +44,9 @@ class Config(PrecisionOptions, WeightsOptions):
     @property
     def suffixes(self) -> tuple[str, ...]:
         return ("vggish",)
+
+    def spans(self, num_rows: int, seconds: float, fps: float | None) -> "list[Span]":
+        return [(i * self.row_seconds, (i + 1) * self.row_seconds) for i in range(num_rows)]
 
     def weights_wanted(self) -> WantedWeights:
         wanted = {"vggish_model_path": (checkpoint.MODEL, self.vggish_model_path)}

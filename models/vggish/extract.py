@@ -28,6 +28,7 @@ class Extractor:
     """
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
+        self.config = config
         self.device = torch.device(device)
         precision = precision_on(device, config.precision)
         set_tf32(precision)
@@ -65,7 +66,7 @@ class Extractor:
             rows = postprocess(rows, self.pca)
         return Features(
             arrays={"vggish": rows.cpu().numpy()},
-            spans=[(i * mel.PATCH_SECONDS, (i + 1) * mel.PATCH_SECONDS) for i in range(len(rows))],
+            spans=self.config.spans(len(rows), seconds, None),
             seconds=seconds,
             missing=audio.missing,
             missing_seconds=audio.missing_seconds,

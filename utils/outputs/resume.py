@@ -1,7 +1,7 @@
 """Prepares the output folder, and finds the videos that are left to do.
 
 A video is done when all its files are there, whole, and made with the settings and weights that the folder's
-`settings.json` records.
+`settings.json` records. What is saved beside features appears whole, and so is there or not.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from utils.outputs import settings as settings_file
 from utils.outputs.atomic import saving, sweep
 from utils.outputs.settings import Settings
 from utils.outputs.status_log import read_log
-from utils.outputs.writers import is_saved, output_paths, saved_stems
+from utils.outputs.writers import extra_path, is_newer, is_saved, output_paths, saved_stems
 from utils.results import Row
 from utils.video_list import absolute
 
@@ -30,13 +30,18 @@ class Output:
     feature_type: str
     suffixes: tuple[str, ...]
     since: float = 0.0  # the st_mtime that files made with the recorded settings are later than
+    extras: tuple[str, ...] = ()  # what is to be there beside the features
 
-    def is_done(self, stem: str) -> bool:
-        """Return True if all of a video's files are there, whole, and of these settings."""
+    def has_features(self, stem: str) -> bool:
+        """Return True if all of a video's features are there, whole, and of these settings."""
         return is_saved(self.folder, stem, self.suffixes, self.since)
 
+    def has_extra(self, stem: str, extra: str) -> bool:
+        """Return True if one of a video's extras is there, and of these settings."""
+        return is_newer(extra_path(self.folder, stem, extra), self.since)
+
     def paths(self, stem: str) -> list[str]:
-        """Return the paths of a video's files."""
+        """Return the paths of a video's features."""
         return output_paths(self.folder, stem, self.suffixes)
 
 
@@ -47,6 +52,7 @@ def prepare(
     settings: Settings,
     stems: Iterable[str],
     overwrite: bool = False,
+    extras: tuple[str, ...] = (),
 ) -> Output:
     """Make the folder, check that it can be written to, sweep it, and record the settings.
 
@@ -58,7 +64,8 @@ def prepare(
     is_unknown = not overwrite and os.listdir(folder) and feature_type not in settings_file.read_records(folder)
     if is_unknown and any(is_saved(folder, stem, suffixes) for stem in stems):
         raise settings_file.refused(folder, feature_type, "some of these videos' files, made nobody knows how")
-    return Output(folder, feature_type, suffixes, settings_file.record(folder, feature_type, settings, overwrite).since)
+    since = settings_file.record(folder, feature_type, settings, overwrite).since
+    return Output(folder, feature_type, suffixes, since, extras)
 
 
 def probe(folder: Path) -> None:
@@ -96,20 +103,25 @@ def pending_videos(
                 yield None
             elif stem in stems:
                 seem_done.append(path)
-            elif output.is_done(stem):  # as another program may have done it meanwhile
+            elif output.has_features(stem):  # as another program may have done it meanwhile
                 seem_done.append(path)
                 yield None
             else:
                 yield path
         del stems  # which can take 100 MB
         for path in seem_done:
-            if not output.is_done(stem_of(path)):
+            stem = stem_of(path)
+            if not output.has_features(stem):
                 yield path
                 continue
             if others is None:
                 others = _find_others(seem_done, stem_of, output)
-            report(_row_of_done(path, output.paths(stem_of(path)), others.get(path)))
-            yield None
+            row = _row_of_done(path, output.paths(stem), others.get(path))
+            if row.status == "skipped" and not all(output.has_extra(stem, extra) for extra in output.extras):
+                yield path
+            else:
+                report(row)
+                yield None
 
 
 def _row_of_done(path: str, files: list[str], other: str | None) -> Row:
