@@ -30,6 +30,9 @@ class Config(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    title: ClassVar[str]
+    """Its name for people."""
+
     summary: ClassVar[str]
     """One line for `main.py --help`."""
 

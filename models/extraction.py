@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import models
 from models.base import Classifier, Config, Extractor
@@ -17,10 +18,14 @@ from utils.memory import keep_freed_memory
 from utils.outputs import writers
 from utils.outputs.resume import Output
 from utils.outputs.status_log import frame_rates
+from utils.report import Report
 from utils.results import Arrays, Row, Span
 from utils.video_list import absolute, stem_of
 from utils.weights.download import fingerprint, obtain
 from utils.workers.process import ExtractVideo
+
+if TYPE_CHECKING:
+    from utils.report.sketch import Sketch
 
 UNTRAINED = "WARNING: --weights random: the networks are UNTRAINED, and these features mean NOTHING"
 
@@ -42,6 +47,9 @@ class Job:
 
     devices: tuple[str, ...]
     """One for each worker."""
+
+    report: Report | None = None
+    """The report, if videos have pages in it."""
 
     def __call__(self, device: str) -> ExtractVideo:
         # Threads that wait for each other sleep, so that other work on the cores costs no more than its share.
@@ -70,7 +78,8 @@ class Job:
             row = self._add_extras(extractor, path, stem)
             if row is not None:
                 return row
-        decode = dataclasses.replace(self.decode, on_open=on_open)
+        sketch = self._begin_sketch(stem)
+        decode = dataclasses.replace(self.decode, on_open=on_open, sketch=sketch)
         try:
             features = extractor.extract(path, decode, frames_folder(self.config, stem))
         except AcceleratorError as error:  # after which a GPU does nothing more for this process
@@ -90,7 +99,18 @@ class Job:
         outputs = writers.save_numpy(features, self.output.folder, stem)
         for extra in self.output.extras:
             self._save_extra(extra, extractor, features.arrays, features.spans, stem)
+        if self.report and sketch is not None:
+            predict = extractor.predict if isinstance(extractor, Classifier) else None
+            self.report.add_page(stem, path, features, outputs, sketch, predict)
         return dataclasses.replace(row, outputs=outputs)
+
+    def _begin_sketch(self, stem: str) -> "Sketch | None":
+        if self.report is None or not self.report.has_room(stem):
+            return None
+        from utils.report.sketch import Sketch  # which imports torch
+
+        sizes = (("stack_size", 1), ("step_size", 1), ("crop_size", 1))
+        return Sketch(*(getattr(self.config, name, default) for name, default in sizes))
 
     def _add_extras(self, extractor: Extractor, path: str, stem: str) -> Row | None:
         """Save what lacks beside a video's saved features. None where the times of their rows are not known."""

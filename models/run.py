@@ -5,10 +5,12 @@ import dataclasses
 import logging
 import multiprocessing
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from models.base import Config
 from models.extraction import UNTRAINED, Job, with_weights
 from utils import cli
 from utils.devices import resolve, workers_on
@@ -16,6 +18,8 @@ from utils.errors import CannotStartError, SaveError
 from utils.outputs import atomic, resume
 from utils.outputs.status_log import StatusLog, failed_before
 from utils.progress import Progress, start_log
+from utils.report import FOLDER, Report
+from utils.report.overview import note_run, write_overview
 from utils.results import Row
 from utils.video_list import find_videos, stem_of, unique_stems
 from utils.workers import pool
@@ -32,13 +36,17 @@ def run(command: cli.Command) -> int:
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that imports an unguarded script
         sys.exit(UNGUARDED_STATUS)
     config = command.config
+    start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
+    if command.run.report_only:
+        assert command.run.output_folder is not None
+        log.info("The report is in %s", write_overview(Path(command.run.output_folder)))
+        return cli.EXIT_OK
     try:
         paths = find_videos(command.run.video_paths, command.run.file_with_video_paths, config.media_suffixes)
         devices = resolve(command.run.device_ids)
         config.check_devices(devices)
     except ValueError as error:
         command.error(str(error))
-    start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
     if command.run.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
     extras = (("timestamps",) if command.run.save_timestamps else ()) + config.extras
@@ -60,7 +68,11 @@ def run(command: cli.Command) -> int:
             extras,
         )
     workers = workers_on(devices, command.run.workers_per_gpu)
-    job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers))
+    report = None
+    if output is not None and command.run.report is not None:
+        report = Report(output.folder / FOLDER, command.feature_type, config.title, command.run.report)
+        note_run(report, _describe_run(command, config, workers))
+    job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers), report)
     log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), ", ".join(devices))
     return _extract(job, paths, command)
 
@@ -93,6 +105,11 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
         except SaveError as error:
             log.error("main.py: stopped: %s", error)
             status = cli.EXIT_SOME_FAILED
+    if job.output and job.report:
+        try:
+            log.info("The report is in %s", write_overview(job.output.folder))
+        except (CannotStartError, SaveError, ValueError) as error:
+            log.warning("The report's overview is not made: %s", error)
     if status != cli.EXIT_CANNOT_START or progress.num_done:
         log.info("%s%s", "Interrupted: " if status == cli.EXIT_INTERRUPTED else "", progress.summary())
     has_failed = progress.counts["failed"] > 0
@@ -109,6 +126,21 @@ def _pending(job: Job, paths: list[str], skip_failed: bool, note: Callable[[Row]
         return iter(paths)
     failed = failed_before(job.output.folder, job.feature_type) if skip_failed else set()
     return resume.pending_videos(paths, job.stem, job.output, failed, lambda row: note(_with_report(job, row)))
+
+
+def _describe_run(command: cli.Command, config: Config, workers: Sequence[str]) -> dict[str, object]:
+    """Return what the report tells of a run."""
+    weights = []
+    for file, given in command.config.weights_wanted().values():
+        is_random = given is None and config.weights == "random"
+        source = "random: UNTRAINED" if is_random else given or f"published: {file.urls[0]}"
+        weights.append({"title": file.title, "source": source, "licence": "" if is_random or given else file.licence})
+    return {
+        "command": shlex.join(["python", "main.py", *command.arguments]),
+        "folder": os.getcwd(),
+        "devices": list(workers),
+        "weights": weights,
+    }
 
 
 def _with_report(job: Job, row: Row) -> Row:

@@ -17,6 +17,8 @@ from utils.devices import MAX_WORKERS_PER_GPU
 from utils.media.options import DecodeOptions
 from utils.option import option
 
+PAGES = 20
+
 Group = TypeVar("Group")
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_WRONG_OPTION, EXIT_CANNOT_START, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -67,13 +69,24 @@ class RunOptions:
     save_timestamps: bool = option(
         False, "also save the begin and end of each row of features, in seconds, as <video>_timestamps.npy"
     )
+    report: int | None = option(
+        None,
+        f"make <output_path>/report/index.html, and a page of each of the first N videos ({PAGES}), to look at",
+        nargs="?",
+        const=PAGES,
+        type=int,
+        metavar="N",
+    )
+    report_only: bool = option(False, "make the report's overview of what the output folder tells, and do nothing else")
     overwrite: bool = option(False, "extract videos again whose features are there")
     skip_failed: bool = option(False, "leave out the videos that failed in an earlier run")
     log_level: str = option("info", "the least grave messages to show", choices=("debug", "info", "warning", "error"))
     quiet: bool = option(False, "show warnings and errors only, and no progress")
 
     def __post_init__(self) -> None:
-        if self.video_paths is None and self.file_with_video_paths is None:
+        if self.report is not None and self.report < 0:
+            raise ValueError(f"--report {self.report}: must be a number of pages, or 0 for the overview alone")
+        if self.video_paths is None and self.file_with_video_paths is None and not self.report_only:
             raise ValueError("one of --video_paths and --file_with_video_paths is needed")
         if self.video_paths is not None and self.file_with_video_paths is not None:
             raise ValueError("--video_paths and --file_with_video_paths do not go together")
@@ -81,14 +94,14 @@ class RunOptions:
             raise ValueError(f"--workers_per_gpu {self.workers_per_gpu}: must be at least 1")
         if self.timeout_per_video is not None and not 0 < self.timeout_per_video < math.inf:
             raise ValueError(f"--timeout_per_video {self.timeout_per_video}: must be a number of seconds above 0")
-        for name in ("output_path", "overwrite", "skip_failed", "save_timestamps"):
-            if self.on_extraction == "print" and getattr(self, name):
+        for name in ("output_path", "overwrite", "skip_failed", "save_timestamps", "report"):
+            if self.output_folder is None and getattr(self, name) is not self.__dataclass_fields__[name].default:
                 raise ValueError(f"--{name} does nothing without a way of saving: add --on_extraction save_numpy")
 
     @property
     def output_folder(self) -> str | None:
-        """The output folder, if features are saved."""
-        return None if self.on_extraction == "print" else self.output_path or "./output"
+        """The output folder, if features are saved, or were."""
+        return None if self.on_extraction == "print" and not self.report_only else self.output_path or "./output"
 
 
 COMMON = (RunOptions, DecodeOptions)
@@ -102,6 +115,7 @@ class Command:
     config: Any
     run: RunOptions
     decode: DecodeOptions
+    arguments: tuple[str, ...]
     error: Callable[[str], NoReturn]
     """Ends the program with a message, as for a wrong option."""
 
@@ -128,7 +142,7 @@ def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any]) -> Com
         groups = _filled(config, options), _filled(RunOptions, options), _filled(DecodeOptions, options)
     except ValueError as error:
         parser.error(str(error))
-    return Command(feature_type, *groups, parser.error)
+    return Command(feature_type, *groups, tuple(sys.argv[1:] if arguments is None else arguments), parser.error)
 
 
 class _Parser(argparse.ArgumentParser):

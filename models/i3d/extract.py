@@ -12,7 +12,7 @@ from models.i3d import CROP_SIZE, Config, checkpoint
 from models.i3d.flow import StackFlows, flow_writer
 from models.i3d.net import CHANNELS, I3D, VARIANTS
 from models.i3d.predictions import class_names, describe
-from models.i3d.transforms import center_crop, normalize_rgb
+from models.i3d.transforms import center_crop, flow_in_pixels, normalize_rgb
 from models.pwc.checkpoint import our_key as our_pwc_key
 from models.pwc.fused_decoder import fuse_decoders
 from models.pwc.net import PWCNet
@@ -90,6 +90,10 @@ class Extractor:
                         num_pairs = self._pairs_per_batch(batch_size, group[0].items[0])
                         flows = flows or StackFlows(self.pwc, num_pairs, on_flow)
                         images = flows.compute(group)
+                        if options.sketch is not None:
+                            for stack, of_stack in zip(group, images, strict=True):
+                                middle = min(stack.num_distinct, config.stack_size) // 2
+                                options.sketch.add_flow(stack.start, flow_in_pixels(of_stack[middle]))
                     rows[stream].append(network(images.transpose(1, 2).to(network.dtype)))
                 for stack in group:
                     end = stack.start + min(stack.num_distinct, config.stack_size)

@@ -54,7 +54,10 @@ class Extractor:
             # As waveforms (samples,) in [-1, 1), the means of the channels.
             mono = (torch.from_numpy(block).to(self.device).float().mean(dim=1) / FULL_SCALE for block in audio)
             waveform = resample(mono, audio.rate_hz)
-            for patches in mel.patches(waveform, patches_per_batch):
+            all_patches = mel.patches(waveform, patches_per_batch)
+            if options.sketch is not None:
+                all_patches = options.sketch.sound(all_patches, f"{mel.LOWEST_HZ:g} Hz", f"{mel.HIGHEST_HZ:g} Hz")
+            for patches in all_patches:
                 embeddings.append(self.network(patches.to(self.dtype)).float())
             seconds = audio.seconds
         if not embeddings:

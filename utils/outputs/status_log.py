@@ -68,14 +68,14 @@ class StatusLog:
             _append(self._path, b"".join(held))
 
 
-def read_log(folder: Path, feature_type: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a feature type, from the oldest on, but for those of skipped videos.
+def read_log(folder: Path, feature_type: str, with_skipped: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a feature type, from the oldest on; those of skipped videos if asked.
 
     Lines that are no such rows are passed over.
     """
     with contextlib.suppress(FileNotFoundError), open(folder / FILE_NAME, "rb") as file:
         for line in file:
-            if b'"status": "skipped"' not in line:  # to parse a million of them would take seconds
+            if with_skipped or b'"status": "skipped"' not in line:  # to parse a million of them would take seconds
                 row = _parse(line)
                 if row.get("feature_type") == feature_type and isinstance(row.get("path"), str):
                     yield row
