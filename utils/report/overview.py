@@ -126,7 +126,7 @@ def _measure_speed(rows: dict[str, Row], began: object) -> dict[str, Any] | None
     ok = [row for row in rows.values() if row.get("status") == "ok"]
     done = sorted((_parse_time(row.get("time")), _number(row, "seconds")) for row in ok)
     done = [(time, seconds) for time, seconds in done if time >= begin]
-    if len(done) < (1 if begin else 2):
+    if not done or (not begin and done[0][0] == done[-1][0]):
         return None
     start = begin or done[0][0]
     duration = max(1.0, done[-1][0] - start)

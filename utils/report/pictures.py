@@ -62,13 +62,19 @@ def colour(values: Array, low: float, high: float) -> npt.NDArray[np.uint8]:
 
 
 def save_picture(picture: npt.NDArray[np.uint8], path: Path, max_bytes: int, lossless: bool = True) -> None:
-    """Write RGB or RGBA (H, W, C) as WebP; with losses, if it would otherwise be larger than that. Raises SaveError."""
+    """Write RGB or RGBA (H, W, C) as WebP of at most so many bytes, if need be with losses, or smaller.
+
+    Raises SaveError.
+    """
     image = Image.fromarray(picture)
     settings: list[dict[str, Any]] = [{"lossless": True, "quality": 50}] if lossless else []
-    for setting in settings + [{"quality": quality} for quality in QUALITIES]:
-        buffer = io.BytesIO()
-        image.save(buffer, "WEBP", method=2, **setting)
-        if buffer.tell() <= max_bytes:
-            break
-    with whole_file(path) as file:
-        file.write(buffer.getvalue())
+    settings += [{"quality": quality} for quality in QUALITIES]
+    while True:
+        for setting in settings:
+            buffer = io.BytesIO()
+            image.save(buffer, "WEBP", method=2, **setting)
+            if buffer.tell() <= max_bytes:
+                with whole_file(path) as file:
+                    file.write(buffer.getvalue())
+                return
+        image = image.reduce(2)
