@@ -45,13 +45,13 @@ def run(command: cli.Command) -> int:
         paths = find_videos(command.run.video_paths, command.run.file_with_video_paths, config.media_suffixes)
         devices = resolve(command.run.device_ids)
         config.check_devices(devices)
+        extras = (("timestamps",) if command.run.save_timestamps else ()) + config.extras
+        if extras and command.run.output_folder is None:
+            raise ValueError(f"--save_{extras[0]} does nothing without a way of saving: add --on_extraction save_numpy")
     except ValueError as error:
         command.error(str(error))
     if command.run.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
-    extras = (("timestamps",) if command.run.save_timestamps else ()) + config.extras
-    if extras and command.run.output_folder is None:
-        command.error(f"--save_{extras[0]} does nothing without a way of saving: add --on_extraction save_numpy")
     config, fingerprints = with_weights(config)
     stems = unique_stems(paths)
     if config.frames_path is not None:

@@ -95,7 +95,10 @@ class RunOptions:
         if self.timeout_per_video is not None and not 0 < self.timeout_per_video < math.inf:
             raise ValueError(f"--timeout_per_video {self.timeout_per_video}: must be a number of seconds above 0")
         for name in ("output_path", "overwrite", "skip_failed", "save_timestamps", "report"):
-            if self.output_folder is None and getattr(self, name) is not self.__dataclass_fields__[name].default:
+            is_given = getattr(self, name) not in (None, False)
+            if is_given and self.report_only and name != "output_path":
+                raise ValueError(f"--report_only and --{name} do not go together")
+            if is_given and self.output_folder is None:
                 raise ValueError(f"--{name} does nothing without a way of saving: add --on_extraction save_numpy")
 
     @property

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def test_two_workers_extract_both_streams_and_a_bad_video_fails_alone(
     paths = [clip, tmp_path / "bad.mp4", other]
     (tmp_path / "list.txt").write_text("\n".join(map(str, paths)))
     command: list[object] = ["--file_with_video_paths", tmp_path / "list.txt", "--device_ids", "cpu", "cpu"]
-    command += saving(tmp_path / "output")
+    command += [*saving(tmp_path / "output"), "--report"]
     answer = i3d(checkpoints, *command)
     assert answer.status == 1, answer.stderr
     assert f"failed (unreadable): {tmp_path}/bad.mp4: " in answer.stderr
@@ -57,7 +58,22 @@ def test_two_workers_extract_both_streams_and_a_bad_video_fails_alone(
     assert "1 failed (unreadable: 1)" in answer.stderr
     assert "video-seconds/s" in answer.stderr
     names = {f"{path.stem}_{stream}.npy" for path in (clip, other) for stream in ("rgb", "flow")}
-    assert {path.name for path in (tmp_path / "output").iterdir()} == names | {"settings.json", "status.jsonl"}
+    assert {path.name for path in (tmp_path / "output").iterdir()} == names | {
+        "settings.json",
+        "status.jsonl",
+        "report",
+    }
+    for path in (clip, other):
+        page = (tmp_path / "output" / "report" / "videos" / path.stem / "page.html").read_text()
+        titles = ["Frames", "Motion (optical flow)", "What it resembles", "Size of features", "Likeness of neighbours"]
+        titles += ["Likeness of all rows: rgb", "Likeness of all rows: flow"]
+        assert re.findall("<h3>(.*?)</h3>", page) == ["Video", "Time", *titles]
+    (tmp_path / "output" / "report" / "index.html").unlink()
+    again = run_program("--feature_type", "i3d", "--output_path", tmp_path / "output", "--report_only")
+    assert again.status == 0, again.stderr
+    overview = (tmp_path / "output" / "report" / "index.html").read_text()
+    assert re.findall(r"<b>(\d+)</b>(done|failed)", overview) == [("2", "done"), ("1", "failed")]
+    assert f"--file_with_video_paths {tmp_path}/list.txt --device_ids cpu cpu" in overview
     for stream in ("rgb", "flow"):
         rows = np.load(tmp_path / "output" / f"{clip.stem}_{stream}.npy")
         assert rows.shape == (2, 1024)
