@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import json
 import logging
 import multiprocessing
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from utils.devices import resolve, workers_on
 from utils.errors import CannotStartError, SaveError
 from utils.outputs import atomic, resume
 from utils.outputs.status_log import StatusLog, failed_before
-from utils.progress import Progress, start_log
+from utils.outputs.status_report import report_status
+from utils.progress import Progress, start_log, write
 from utils.results import Row
 from utils.video_list import find_videos, stem_of, unique_stems
 from utils.workers import pool
@@ -31,9 +34,11 @@ def run(command: cli.Command) -> int:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that imports an unguarded script
         sys.exit(UNGUARDED_STATUS)
-    config = command.config
+    if command.run.status:
+        return _tell_status(command)
+    config, dry_run = command.config, command.run.dry_run
+    paths = _find_videos(command)
     try:
-        paths = find_videos(command.run.video_paths, command.run.file_with_video_paths, config.media_suffixes)
         devices = resolve(command.run.device_ids)
         config.check_devices(devices)
     except ValueError as error:
@@ -41,10 +46,13 @@ def run(command: cli.Command) -> int:
     start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
     if command.run.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
-    config, fingerprints = with_weights(config)
-    stems = unique_stems(paths)
+    config, fingerprints = with_weights(config, dry_run)
+    stems = unique_stems(paths)  # of the whole list, so that shards agree
+    if command.run.shard:
+        paths = command.run.shard.of(paths)
+        stems = {path: stems[path] for path in paths if path in stems}
     if config.frames_path is not None:
-        resume.probe(Path(config.frames_path))
+        resume.probe(Path(config.frames_path), dry_run)
     output = None
     if command.run.output_folder is not None:
         output = resume.prepare(
@@ -54,14 +62,56 @@ def run(command: cli.Command) -> int:
             config.settings | fingerprints,
             (stems.get(path) or stem_of(path) for path in paths),
             command.run.overwrite,
+            dry_run,
         )
-    workers = workers_on(devices, command.run.workers_per_gpu)
+    workers = devices if dry_run else workers_on(devices, command.run.workers_per_gpu)
     job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers))
+    if dry_run:
+        return _tell_plan(job, paths, command)
     log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), ", ".join(devices))
     return _extract(job, paths, command)
 
 
-def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
+def _find_videos(command: cli.Command) -> Sequence[str]:
+    """Return all videos that the command line names. Ends the program where their list cannot be read."""
+    try:
+        return find_videos(command.run.video_paths, command.run.file_with_video_paths, command.config.media_suffixes)
+    except ValueError as error:
+        command.error(str(error))
+
+
+def _tell_status(command: cli.Command) -> int:
+    """Print what became of the videos so far, and return the exit status."""
+    options = command.run
+    assert options.output_folder is not None
+    paths = None if (options.video_paths, options.file_with_video_paths) == (None, None) else _find_videos(command)
+    if paths is not None and options.shard:
+        paths = options.shard.of(paths)
+    report = report_status(Path(options.output_folder), command.feature_type, paths)
+    write(json.dumps(report._asdict()) if options.json else report.table(), sys.stdout)
+    return cli.EXIT_SOME_FAILED if report.failed or report.left else cli.EXIT_OK
+
+
+def _tell_plan(job: Job, paths: Sequence[str], command: cli.Command) -> int:
+    """Print what a run would do, now that all is checked, and return the exit status."""
+    for option, (weights, given) in command.config.weights_wanted().items():
+        path = getattr(job.config, option)
+        if path is not None:
+            write(f"{weights.title} weights: {path} is {'taken as it is' if given else 'verified'}", sys.stdout)
+        elif job.config.weights != "random":
+            write(f"{weights.title} weights: {weights.urls[0]} would be downloaded to {weights.path}", sys.stdout)
+    others = Counter({"done": 0})
+
+    def count(row: Row) -> None:
+        others[row.reason or ("failed before" if row.error else "done")] += 1
+
+    num_pending = sum(path is not None for path in _pending(job, paths, command.run, count))
+    plan = [f"{num_pending} to extract on {', '.join(job.devices)}", *(f"{n} {what}" for what, n in others.items())]
+    write(f"{job.feature_type} features of {_count(paths)}: {'; '.join(plan)}", sys.stdout)
+    return cli.EXIT_OK
+
+
+def _extract(job: Job, paths: Sequence[str], command: cli.Command) -> int:
     """Do the job on all videos, tell how it goes, and return the exit status."""
     status = cli.EXIT_OK
     with contextlib.ExitStack() as stack:
@@ -69,7 +119,7 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
         stack.callback(_remove_unfinished, job)
         status_log = None
         if job.output:
-            status_log = stack.enter_context(StatusLog(job.output.folder, job.feature_type))
+            status_log = stack.enter_context(StatusLog(job.output.folder, job.feature_type, command.run.shard))
 
         def note(row: Row) -> None:
             progress.add(row)  # first, to count it also where there is no room for the log
@@ -77,7 +127,7 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
                 status_log.add(row)
 
         try:
-            videos = _pending(job, paths, command.run.skip_failed, note)
+            videos = _pending(job, paths, command.run, note)
             with contextlib.closing(pool.run(job, job.devices, videos, command.run.timeout_per_video)) as rows:
                 for row in rows:
                     note(row)
@@ -99,18 +149,21 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
     return status or (cli.EXIT_SOME_FAILED if has_failed or progress.num_done < len(paths) else cli.EXIT_OK)
 
 
-def _pending(job: Job, paths: list[str], skip_failed: bool, note: Callable[[Row], None]) -> Iterator[str | None]:
+def _pending(
+    job: Job, paths: Sequence[str], options: cli.RunOptions, note: Callable[[Row], None]
+) -> Iterator[str | None]:
     """Return the videos that are to be done; those that are done already are noted when it is their turn."""
-    if job.output is None:
+    if job.output is None or not job.output.folder.exists():  # as before the first run
         return iter(paths)
 
     def note_done(row: Row) -> None:
-        if row.status == "skipped" and row.outputs:
+        if row.status == "skipped" and row.outputs and not options.dry_run:
             row = dataclasses.replace(row, report=job.config.describe_saved(row.path, row.outputs))
         note(row)
 
-    failed = failed_before(job.output.folder, job.feature_type) if skip_failed else set()
-    return resume.pending_videos(paths, job.stem, job.output, failed, note_done)
+    failed = failed_before(job.output.folder, job.feature_type) if options.skip_failed else set()
+    in_order = options.dry_run or options.shard is not None  # no other program does a shard's videos
+    return resume.pending_videos(paths, job.stem, job.output, failed, note_done, in_order)
 
 
 def _remove_unfinished(job: Job) -> None:

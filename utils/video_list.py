@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 VIDEO_SUFFIXES = frozenset(
     """
@@ -30,6 +31,18 @@ NUM_DIGITS = 16  # of the digest that tells apart what is cut or alike: two vide
 
 _GLOB = re.compile(r"[*?[]")
 _NO_TEXT = "it is no text file that lists videos"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `number`-th, from 1 on, of `count` even parts of a list; together they are the list."""
+
+    number: int
+    count: int
+
+    def of(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return every `count`-th path, from the `number`-th on."""
+        return paths[self.number - 1 :: self.count]
 
 
 def find_videos(video_paths: Sequence[str] | None, file_with_video_paths: str | None, suffixes: Set[str]) -> list[str]:
