@@ -1,5 +1,6 @@
 """What became of the videos of an output folder, in all its runs and shards, by their logs alone."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -63,6 +64,7 @@ def report_status(folder: Path, feature_type: str, paths: Sequence[str] | None) 
     if not is_used:
         raise CannotStartError(f"{folder}: no {feature_type} features were ever saved here; is this the --output_path?")
     seconds_done = [outcome for outcome in outcomes.values() if isinstance(outcome, float)]
+    seconds = math.fsum(seconds_done)
     reasons = Counter(outcome for outcome in outcomes.values() if isinstance(outcome, str))
     return StatusReport(
         feature_type,
@@ -71,6 +73,6 @@ def report_status(folder: Path, feature_type: str, paths: Sequence[str] | None) 
         failed=reasons.total(),
         reasons=dict(reasons.most_common()),
         left=None if paths is None else len(outcomes) - len(seconds_done) - reasons.total(),
-        seconds=sum(seconds_done),
-        hours=sum(seconds_done) / 3600,
+        seconds=seconds,
+        hours=seconds / 3600,
     )
