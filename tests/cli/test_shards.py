@@ -16,9 +16,10 @@ from tests.helpers.program import VGGISH, ended, run_program, saving, start
 from tests.helpers.sounds import chord, write_wav
 
 NO_LOCKS = """
-import fcntl
+import fcntl, os
 
 def no_locks(*_):
+    open(os.path.join(os.path.dirname(__file__), "asked"), "w").close()
     raise OSError(37, "No locks available")
 
 fcntl.flock = fcntl.lockf = no_locks
@@ -58,6 +59,7 @@ def test_two_shards_at_once_in_one_folder_without_locks_and_their_status(tmp_pat
     shards = [start(*command, "--shard", f"{number}/2", env=environment) for number in (1, 2)]
     runs = [ended(process, output) for process in shards]
 
+    assert (tmp_path / "asked").exists()
     assert [run.status for run in runs] == [1, 0]
     assert {path.name for path in output.iterdir() if path.is_file() and path.suffix != ".npy"} == {
         "settings.json",
