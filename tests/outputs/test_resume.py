@@ -16,7 +16,7 @@ from utils.outputs.resume import Output, pending_videos, prepare, probe
 from utils.outputs.settings import read_records
 from utils.outputs.status_log import StatusLog
 from utils.results import Row
-from utils.video_list import stem_of
+from utils.video_list import Shard, stem_of
 
 VIDEOS = ["a.mp4", "dir/b.mp4"]
 
@@ -77,7 +77,8 @@ def test_what_failed_before_is_left_out_when_asked(tmp_path: Path) -> None:
     assert rows == [Row("a.mp4", "skipped", None, "it failed in an earlier run (--skip_failed)")]
 
 
-def test_a_video_of_another_folder_and_the_same_name_is_not_taken_for_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_a_video_of_another_folder_and_the_same_name_is_not_taken_for_done(tmp_path: Path, shard: Shard | None) -> None:
     first, second = tmp_path / "first" / "x.mp4", tmp_path / "second" / "x.mp4"
     for video in (first, second):
         video.parent.mkdir()
@@ -86,7 +87,7 @@ def test_a_video_of_another_folder_and_the_same_name_is_not_taken_for_done(tmp_p
     folder = tmp_path / "output"
     output = ready(folder)
     outputs = [save(folder, "x")]
-    with StatusLog(folder, "i3d") as log:
+    with StatusLog(folder, "i3d", shard) as log:
         log.add(Row(str(second), "ok", outputs=outputs))
         log.add(Row(str(first), "ok", outputs=outputs))
         log.add(Row(str(second), "failed", "truncated"))

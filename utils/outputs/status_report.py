@@ -66,13 +66,7 @@ def report_status(folder: Path, feature_type: str, paths: Sequence[str] | None) 
     seconds_done = [outcome for outcome in outcomes.values() if isinstance(outcome, float)]
     seconds = math.fsum(seconds_done)
     reasons = Counter(outcome for outcome in outcomes.values() if isinstance(outcome, str))
-    return StatusReport(
-        feature_type,
-        str(folder),
-        done=len(seconds_done),
-        failed=reasons.total(),
-        reasons=dict(reasons.most_common()),
-        left=None if paths is None else len(outcomes) - len(seconds_done) - reasons.total(),
-        seconds=seconds,
-        hours=seconds / 3600,
-    )
+    done, failed = len(seconds_done), reasons.total()
+    left = None if paths is None else len(outcomes) - done - failed
+    by_reason = dict(reasons.most_common())
+    return StatusReport(feature_type, str(folder), done, failed, by_reason, left, seconds, seconds / 3600)
