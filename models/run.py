@@ -34,15 +34,15 @@ def run(command: cli.Command) -> int:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that imports an unguarded script
         sys.exit(UNGUARDED_STATUS)
-    if command.run.status:
-        return _tell_status(command)
     config, dry_run = command.config, command.run.dry_run
-    paths = _find_videos(command)
     try:
-        devices = resolve(command.run.device_ids)
+        paths = find_videos(command.run.video_paths, command.run.file_with_video_paths, config.media_suffixes)
+        devices = [] if command.run.status else resolve(command.run.device_ids)  # which loads torch
         config.check_devices(devices)
     except ValueError as error:
         command.error(str(error))
+    if command.run.status:
+        return _tell_status(command, paths)
     start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
     if command.run.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
@@ -72,27 +72,17 @@ def run(command: cli.Command) -> int:
     return _extract(job, paths, command)
 
 
-def _find_videos(command: cli.Command) -> Sequence[str]:
-    """Return all videos that the command line names. Ends the program where their list cannot be read."""
-    try:
-        return find_videos(command.run.video_paths, command.run.file_with_video_paths, command.config.media_suffixes)
-    except ValueError as error:
-        command.error(str(error))
-
-
-def _tell_status(command: cli.Command) -> int:
-    """Print what became of the videos so far, and return the exit status."""
+def _tell_status(command: cli.Command, paths: list[str]) -> int:
+    """Print what became of the videos so far, of all that there were if none are named; return the exit status."""
     options = command.run
     assert options.output_folder is not None
-    paths = None if (options.video_paths, options.file_with_video_paths) == (None, None) else _find_videos(command)
-    if paths is not None and options.shard:
-        paths = options.shard.of(paths)
-    report = report_status(Path(options.output_folder), command.feature_type, paths)
+    wanted = (options.shard.of(paths) if options.shard else paths) if paths else None
+    report = report_status(Path(options.output_folder), command.feature_type, wanted)
     write(json.dumps(report._asdict()) if options.json else report.table(), sys.stdout)
     return cli.EXIT_SOME_FAILED if report.failed or report.left else cli.EXIT_OK
 
 
-def _tell_plan(job: Job, paths: Sequence[str], command: cli.Command) -> int:
+def _tell_plan(job: Job, paths: list[str], command: cli.Command) -> int:
     """Print what a run would do, now that all is checked, and return the exit status."""
     for option, (weights, given) in command.config.weights_wanted().items():
         path = getattr(job.config, option)
@@ -111,7 +101,7 @@ def _tell_plan(job: Job, paths: Sequence[str], command: cli.Command) -> int:
     return cli.EXIT_OK
 
 
-def _extract(job: Job, paths: Sequence[str], command: cli.Command) -> int:
+def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
     """Do the job on all videos, tell how it goes, and return the exit status."""
     status = cli.EXIT_OK
     with contextlib.ExitStack() as stack:
@@ -149,9 +139,7 @@ def _extract(job: Job, paths: Sequence[str], command: cli.Command) -> int:
     return status or (cli.EXIT_SOME_FAILED if has_failed or progress.num_done < len(paths) else cli.EXIT_OK)
 
 
-def _pending(
-    job: Job, paths: Sequence[str], options: cli.RunOptions, note: Callable[[Row], None]
-) -> Iterator[str | None]:
+def _pending(job: Job, paths: list[str], options: cli.RunOptions, note: Callable[[Row], None]) -> Iterator[str | None]:
     """Return the videos that are to be done; those that are done already are noted when it is their turn."""
     if job.output is None or not job.output.folder.exists():  # as before the first run
         return iter(paths)
