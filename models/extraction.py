@@ -149,10 +149,10 @@ def frames_folder(config: Config, stem: str) -> Path | None:
     return Path(config.frames_path, f"{stem}_frames") if config.frames_path else None
 
 
-def with_weights(config: Config) -> tuple[Config, dict[str, object]]:
+def with_weights(config: Config, dry_run: bool = False) -> tuple[Config, dict[str, object]]:
     """Return the config with the paths of its weights, downloaded and verified if need be, and what tells them apart.
 
-    Raises WeightsError.
+    With `dry_run` nothing is written, and weights that would have to be downloaded are left out. Raises WeightsError.
     """
     wanted = config.weights_wanted()
     fingerprints: dict[str, object] = {}
@@ -160,6 +160,6 @@ def with_weights(config: Config) -> tuple[Config, dict[str, object]]:
         log.warning(UNTRAINED)
         fingerprints = dict.fromkeys(wanted, "random")
         wanted = {name: (file, given) for name, (file, given) in wanted.items() if given is not None}
-    paths = obtain(wanted)
-    fingerprints |= {name: fingerprint(file, given) for name, (file, given) in wanted.items()}
+    paths = obtain(wanted, dry_run)
+    fingerprints |= {name: fingerprint(*wanted[name]) for name in paths}
     return dataclasses.replace(config, **{name: str(path) for name, path in paths.items()}), fingerprints

@@ -2,22 +2,24 @@
 
 import contextlib
 import dataclasses
+import json
 import logging
 import multiprocessing
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from models.base import Config
 from models.extraction import UNTRAINED, Job, with_weights
 from utils import cli
 from utils.devices import resolve, workers_on
 from utils.errors import CannotStartError, SaveError
 from utils.outputs import atomic, resume
 from utils.outputs.status_log import StatusLog, failed_before
-from utils.progress import Progress, start_log
+from utils.outputs.status_report import report_status
+from utils.progress import Progress, start_log, write
 from utils.report import FOLDER, Report
 from utils.report.overview import note_run, write_overview
 from utils.results import Row
@@ -35,27 +37,30 @@ def run(command: cli.Command) -> int:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that imports an unguarded script
         sys.exit(UNGUARDED_STATUS)
-    config = command.config
-    start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
+    config, dry_run = command.config, command.run.dry_run
     if command.run.report_only:
-        assert command.run.output_folder is not None
-        log.info("The report is in %s", write_overview(Path(command.run.output_folder)))
-        return cli.EXIT_OK
+        return _make_overview(command)
     try:
         paths = find_videos(command.run.video_paths, command.run.file_with_video_paths, config.media_suffixes)
-        devices = resolve(command.run.device_ids)
+        devices = [] if command.run.status else resolve(command.run.device_ids)  # which loads torch
         config.check_devices(devices)
         extras = (("timestamps",) if command.run.save_timestamps else ()) + config.extras
         if extras and command.run.output_folder is None:
             raise ValueError(f"--save_{extras[0]} does nothing without a way of saving: add --on_extraction save_numpy")
     except ValueError as error:
         command.error(str(error))
+    if command.run.status:
+        return _tell_status(command, paths)
+    start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
     if command.run.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
-    config, fingerprints = with_weights(config)
-    stems = unique_stems(paths)
+    config, fingerprints = with_weights(config, dry_run)
+    stems = unique_stems(paths)  # of the whole list, so that shards agree
+    if command.run.shard:
+        paths = command.run.shard.of(paths)
+        stems = {path: stems[path] for path in paths if path in stems}
     if config.frames_path is not None:
-        resume.probe(Path(config.frames_path))
+        resume.probe(Path(config.frames_path), dry_run)
     output = None
     if command.run.output_folder is not None:
         output = resume.prepare(
@@ -65,16 +70,56 @@ def run(command: cli.Command) -> int:
             config.settings | fingerprints,
             (stems.get(path) or stem_of(path) for path in paths),
             command.run.overwrite,
+            dry_run,
             extras,
         )
-    workers = workers_on(devices, command.run.workers_per_gpu)
+    workers = devices if dry_run else workers_on(devices, command.run.workers_per_gpu)
     report = None
     if output is not None and command.run.report is not None:
         report = Report(output.folder / FOLDER, command.feature_type, config.title, command.run.report)
-        note_run(report, _describe_run(command, config, workers))
     job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers), report)
+    if dry_run:
+        return _tell_plan(job, paths, command)
+    if report is not None:
+        note_run(report, _describe_run(command, job))
     log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), ", ".join(devices))
     return _extract(job, paths, command)
+
+
+def _make_overview(command: cli.Command) -> int:
+    """Make the report's overview and return the exit status."""
+    assert command.run.output_folder is not None
+    write(f"The report is in {write_overview(Path(command.run.output_folder))}", sys.stdout)
+    return cli.EXIT_OK
+
+
+def _tell_status(command: cli.Command, paths: list[str]) -> int:
+    """Print what became of the videos so far, of all that there were if none are named; return the exit status."""
+    options = command.run
+    assert options.output_folder is not None
+    wanted = (options.shard.of(paths) if options.shard else paths) if paths else None
+    report = report_status(Path(options.output_folder), command.feature_type, wanted)
+    write(json.dumps(report._asdict()) if options.json else report.table(), sys.stdout)
+    return cli.EXIT_SOME_FAILED if report.failed or report.left else cli.EXIT_OK
+
+
+def _tell_plan(job: Job, paths: list[str], command: cli.Command) -> int:
+    """Print what a run would do, now that all is checked, and return the exit status."""
+    for option, (weights, given) in command.config.weights_wanted().items():
+        path = getattr(job.config, option)
+        if path is not None:
+            write(f"{weights.title} weights: {path} is {'taken as it is' if given else 'verified'}", sys.stdout)
+        elif job.config.weights != "random":
+            write(f"{weights.title} weights: {weights.urls[0]} would be downloaded to {weights.path}", sys.stdout)
+    others = Counter({"done": 0})
+
+    def count(row: Row) -> None:
+        others[row.reason or ("failed before" if row.error else "done")] += 1
+
+    num_pending = sum(path is not None for path in _pending(job, paths, command.run, count))
+    plan = [f"{num_pending} to extract on {', '.join(job.devices)}", *(f"{n} {what}" for what, n in others.items())]
+    write(f"{job.feature_type} features of {_count(paths)}: {'; '.join(plan)}", sys.stdout)
+    return cli.EXIT_OK
 
 
 def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
@@ -85,7 +130,7 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
         stack.callback(_remove_unfinished, job)
         status_log = None
         if job.output:
-            status_log = stack.enter_context(StatusLog(job.output.folder, job.feature_type))
+            status_log = stack.enter_context(StatusLog(job.output.folder, job.feature_type, command.run.shard))
 
         def note(row: Row) -> None:
             progress.add(row)  # first, to count it also where there is no room for the log
@@ -93,7 +138,7 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
                 status_log.add(row)
 
         try:
-            videos = _pending(job, paths, command.run.skip_failed, note)
+            videos = _pending(job, paths, command.run, note)
             with contextlib.closing(pool.run(job, job.devices, videos, command.run.timeout_per_video)) as rows:
                 for row in rows:
                     note(_with_report(job, row))
@@ -120,27 +165,28 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
     return status or (cli.EXIT_SOME_FAILED if has_failed or progress.num_done < len(paths) else cli.EXIT_OK)
 
 
-def _pending(job: Job, paths: list[str], skip_failed: bool, note: Callable[[Row], None]) -> Iterator[str | None]:
+def _pending(job: Job, paths: list[str], options: cli.RunOptions, note: Callable[[Row], None]) -> Iterator[str | None]:
     """Return the videos that are to be done; those that are done already are noted when it is their turn."""
-    if job.output is None:
+    if job.output is None or not job.output.folder.exists():  # as before the first run
         return iter(paths)
-    failed = failed_before(job.output.folder, job.feature_type) if skip_failed else set()
-    return resume.pending_videos(paths, job.stem, job.output, failed, lambda row: note(_with_report(job, row)))
+
+    def note_done(row: Row) -> None:
+        note(row if options.dry_run else _with_report(job, row))
+
+    failed = failed_before(job.output.folder, job.feature_type) if options.skip_failed else set()
+    in_order = options.dry_run or options.shard is not None  # no other program does a shard's videos
+    return resume.pending_videos(paths, job.stem, job.output, failed, note_done, in_order)
 
 
-def _describe_run(command: cli.Command, config: Config, workers: Sequence[str]) -> dict[str, object]:
+def _describe_run(command: cli.Command, job: Job) -> dict[str, object]:
     """Return what the report tells of a run."""
     weights = []
     for file, given in command.config.weights_wanted().values():
-        is_random = given is None and config.weights == "random"
-        source = "random: UNTRAINED" if is_random else given or f"published: {file.urls[0]}"
-        weights.append({"title": file.title, "source": source, "licence": "" if is_random or given else file.licence})
-    return {
-        "command": shlex.join(["python", "main.py", *command.arguments]),
-        "folder": os.getcwd(),
-        "devices": list(workers),
-        "weights": weights,
-    }
+        is_published = given is None and job.config.weights != "random"
+        source = f"published: {file.urls[0]}" if is_published else given or "random: UNTRAINED"
+        weights.append({"title": file.title, "source": source, "licence": file.licence if is_published else ""})
+    line = shlex.join(["python", "main.py", *command.arguments])
+    return {"command": line, "folder": os.getcwd(), "devices": list(job.devices), "weights": weights}
 
 
 def _with_report(job: Job, row: Row) -> Row:

@@ -15,6 +15,7 @@ from utils.outputs.atomic import whole_file
 from utils.video_list import (
     MOST_STEM_BYTES,
     VIDEO_SUFFIXES,
+    Shard,
     distinct,
     expand,
     explain_missing,
@@ -96,6 +97,19 @@ def test_a_video_in_place_of_a_list_is_not_read_to_its_end(tmp_path: Path) -> No
     os.truncate(tmp_path / "a.mp4", 1 << 40)
     with pytest.raises(ValueError, match="no text"):
         read_list(str(tmp_path / "a.mp4"))
+
+
+# Shards
+
+
+@pytest.mark.parametrize("num_videos", [0, 1, 7, 8, 9, 100])
+def test_shards_are_even_and_keep_the_order_and_each_video_is_in_one(num_videos: int) -> None:
+    videos = [f"{i}.mp4" for i in range(num_videos)]
+    shards = [Shard(number, 8).of(videos) for number in range(1, 9)]
+    assert sorted(itertools.chain(*shards)) == sorted(videos)
+    assert all(videos.index(a) < videos.index(b) for shard in shards for a, b in itertools.pairwise(shard))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert Shard(1, 1).of(videos) == videos
 
 
 # Folders and globs

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from utils.devices import MAX_WORKERS_PER_GPU
 from utils.media.options import DecodeOptions
 from utils.option import option
+from utils.video_list import Shard
 
 PAGES = 20
 
@@ -28,10 +30,19 @@ examples:
   python main.py --feature_type i3d --device_ids 0 2 --video_paths a.mp4 "my video.mkv"
   python main.py --feature_type i3d --file_with_video_paths list.txt --on_extraction save_numpy --output_path ./features
   python main.py --feature_type vggish --video_paths ./videos --on_extraction save_numpy
+  python main.py --feature_type vggish --video_paths ./videos --status
 
 exit status: 0 all videos are done; 1 some failed; 2 a wrong option; 3 it cannot start (weights, device, output
 folder); 130 interrupted
 """
+
+
+def _parse_shard(text: str) -> Shard:
+    """Return the shard that `3/8` means. Raises ArgumentTypeError, whose message argparse shows."""
+    match = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be K/N, with K from 1 to N, as 3/8")
+    return Shard(int(match[1]), int(match[2]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +55,12 @@ class RunOptions:
         None, "the videos; a folder or a pattern stands for the media in it", nargs="+", metavar="PATH"
     )
     file_with_video_paths: str | None = option(None, "or a file that names them, one a line", metavar="TXT")
+    shard: Shard | None = option(  # noqa: RUF009, it gives a field
+        None,
+        "work on every N-th of the videos, from the K-th on: one of N even parts that share an output folder",
+        type=_parse_shard,
+        metavar="K/N",
+    )
     device_ids: tuple[str, ...] | None = option(
         None,
         "the numbers of GPUs, or cpu, which can be repeated for more workers (default: all GPUs, or else cpu)",
@@ -80,13 +97,17 @@ class RunOptions:
     report_only: bool = option(False, "make the report's overview of what the output folder tells, and do nothing else")
     overwrite: bool = option(False, "extract videos again whose features are there")
     skip_failed: bool = option(False, "leave out the videos that failed in an earlier run")
+    status: bool = option(False, "tell what became of the videos, in all runs and shards so far, and do nothing else")
+    json: bool = option(False, "tell the status as a JSON object")
+    dry_run: bool = option(False, "check what a run needs, tell how many videos it would extract, and do nothing")
     log_level: str = option("info", "the least grave messages to show", choices=("debug", "info", "warning", "error"))
     quiet: bool = option(False, "show warnings and errors only, and no progress")
 
     def __post_init__(self) -> None:
         if self.report is not None and self.report < 0:
             raise ValueError(f"--report {self.report}: must be a number of pages, or 0 for the overview alone")
-        if self.video_paths is None and self.file_with_video_paths is None and not self.report_only:
+        can_do_without = self.report_only or (self.status and not self.shard)
+        if self.video_paths is None and self.file_with_video_paths is None and not can_do_without:
             raise ValueError("one of --video_paths and --file_with_video_paths is needed")
         if self.video_paths is not None and self.file_with_video_paths is not None:
             raise ValueError("--video_paths and --file_with_video_paths do not go together")
@@ -94,17 +115,23 @@ class RunOptions:
             raise ValueError(f"--workers_per_gpu {self.workers_per_gpu}: must be at least 1")
         if self.timeout_per_video is not None and not 0 < self.timeout_per_video < math.inf:
             raise ValueError(f"--timeout_per_video {self.timeout_per_video}: must be a number of seconds above 0")
+        if self.json and not self.status:
+            raise ValueError("--json is how --status tells: add --status")
+        for only in ("status", "report_only"):
+            for name in ("dry_run", "overwrite", "skip_failed", "save_timestamps", "report"):
+                if getattr(self, only) and getattr(self, name) not in (None, False):
+                    raise ValueError(f"--{only} and --{name} do not go together")
+        if self.shard and self.overwrite:
+            raise ValueError("--shard and --overwrite do not go together: give another --output_path")
         for name in ("output_path", "overwrite", "skip_failed", "save_timestamps", "report"):
-            is_given = getattr(self, name) not in (None, False)
-            if is_given and self.report_only and name != "output_path":
-                raise ValueError(f"--report_only and --{name} do not go together")
-            if is_given and self.output_folder is None:
+            if self.output_folder is None and getattr(self, name) not in (None, False):
                 raise ValueError(f"--{name} does nothing without a way of saving: add --on_extraction save_numpy")
 
     @property
     def output_folder(self) -> str | None:
         """The output folder, if features are saved, or were."""
-        return None if self.on_extraction == "print" and not self.report_only else self.output_path or "./output"
+        is_saved = self.on_extraction != "print" or self.status or self.report_only
+        return self.output_path or "./output" if is_saved else None
 
 
 COMMON = (RunOptions, DecodeOptions)

@@ -23,7 +23,7 @@ class LogHandler(logging.Handler):
     """Writes messages to stderr, above the bar where there is one; if nobody reads them, the work goes on."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _write(self.format(record), sys.stderr)
+        write(self.format(record), sys.stderr)
 
 
 class Progress:
@@ -72,7 +72,7 @@ class Progress:
         else:
             log.debug("done: %s, %.2f s of video", row.path, row.seconds)
         if row.report:
-            _write(row.report, sys.stdout)
+            write(row.report, sys.stdout)
         if not self._bar.disable:
             self._bar.set_postfix_str(self._rate(), refresh=False)
             self._bar.update()
@@ -101,7 +101,8 @@ class Progress:
             log.info("%d of %d videos: %s, %s", self.num_done, self.num_videos, self._count(), self._rate())
 
 
-def _write(text: str, stream: TextIO) -> None:
+def write(text: str, stream: TextIO) -> None:
+    """Write lines, above the bar where there is one."""
     try:
         tqdm.write(text, file=stream)
         stream.flush()

@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 VIDEO_SUFFIXES = frozenset(
     """
@@ -32,16 +33,27 @@ _GLOB = re.compile(r"[*?[]")
 _NO_TEXT = "it is no text file that lists videos"
 
 
+@dataclass(frozen=True)
+class Shard:
+    """The `number`-th, from 1 on, of `count` even parts of a list; together they are the list."""
+
+    number: int
+    count: int
+
+    def of(self, paths: list[str]) -> list[str]:
+        """Return every `count`-th path, from the `number`-th on."""
+        return paths[self.number - 1 :: self.count]
+
+
 def find_videos(video_paths: Sequence[str] | None, file_with_video_paths: str | None, suffixes: Set[str]) -> list[str]:
     """Return the videos that the command line names, each once. Raises ValueError for a list that cannot be read."""
-    if video_paths is None:
-        assert file_with_video_paths is not None
+    if video_paths is None and file_with_video_paths is not None:
         try:
             video_paths = read_list(file_with_video_paths)
         except (OSError, ValueError) as error:
             cause = error.strerror if isinstance(error, OSError) else error
             raise ValueError(f"--file_with_video_paths {file_with_video_paths}: {cause}") from error
-    return distinct(expand(video_paths, suffixes))
+    return distinct(expand(video_paths or (), suffixes))
 
 
 def read_list(path: str) -> list[str]:

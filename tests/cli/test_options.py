@@ -51,7 +51,7 @@ def test_help_lists_extractors_common_options_examples_and_exit_statuses(capsys:
     for group in cli.COMMON:
         for field in dataclasses.fields(group):
             assert (f"--{field.name}" in text) == bool(field.metadata)
-    assert text.count("\n  python main.py --feature_type") == 3
+    assert text.count("\n  python main.py --feature_type") == 4
     assert re.search("exit status: 0 .*; 1 .*; 2 .*; 3 .*; 130 ", text.replace("\n", " "))
     assert "--stack_size" not in text
 
@@ -125,12 +125,32 @@ def test_values_reach_the_options_of_the_extractor_and_the_common_ones() -> None
         ("--feature_type vggish --video_paths a --timeout_per_video 0", "--timeout_per_video 0"),
         ("--feature_type vggish --video_paths a --timeout_per_video nan", "--timeout_per_video nan"),
         ("--feature_type vggish --video_paths a --log_level loud", "loud"),
+        *(
+            (f"--feature_type vggish --video_paths a --shard {shard}", f"--shard: '{shard}': must be K/N")
+            for shard in ("0/8", "9/8", "x", "1/0", "0/0", "3/8/2", "3", "/", "1.0/8", "\u0661/8", "1/9999999999")
+        ),
+        ("--feature_type vggish --video_paths a --shard -1/3", "--shard: expected one argument"),
+        ("--feature_type vggish --status --shard 1/2", "--video_paths and --file_with_video_paths is needed"),
+        ("--feature_type vggish --dry_run", "--video_paths and --file_with_video_paths is needed"),
+        ("--feature_type vggish --video_paths a --json", "add --status"),
+        ("--feature_type vggish --status --dry_run", "--status and --dry_run do not"),
+        ("--feature_type vggish --status --overwrite", "--status and --overwrite do not"),
+        ("--feature_type vggish --status --skip_failed", "--status and --skip_failed do not"),
+        ("--feature_type vggish --video_paths a --dry_run --output_path o", "--output_path .*save_numpy"),
+        (
+            "--feature_type vggish --video_paths a --on_extraction save_numpy --shard 1/2 --overwrite",
+            "--shard and --overwrite .*another --output_path",
+        ),
     ],
 )
 def test_a_wrong_option_gets_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str], options: str, message: str
 ) -> None:
     assert re.search(message, said(capsys, *options.split()))
+
+
+def test_a_shard_with_blanks_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'3 / 8': must be K/N" in said(capsys, "--feature_type", "i3d", "--video_paths", "a", "--shard", "3 / 8")
 
 
 def test_class_labels_that_are_not_there_are_refused_where_they_are_used(capsys: pytest.CaptureFixture[str]) -> None:

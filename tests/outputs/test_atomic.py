@@ -10,16 +10,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.helpers.oracles import REPOSITORY
 from utils.errors import SaveError
-from utils.outputs.atomic import PART, locked, sweep, whole_file
+from utils.outputs.atomic import OTHERS_SECONDS, PART, locked, sweep, whole_file
 
 LONG_NAME = "n" * 251 + ".npy"  # 255 bytes is the most that file systems take
 
@@ -99,6 +101,23 @@ def test_many_that_write_the_same_at_once_all_succeed_while_others_sweep(tmp_pat
     assert list(tmp_path.iterdir()) == [tmp_path / "a.npy"]
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_files_that_do_not_replace_the_first_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    if not has_links:
+        monkeypatch.setattr(os, "link", broken(errno.EPERM))
+    path = tmp_path / "a.json"
+    with whole_file(path, replaces=False) as slow:
+        slow.write(b"slow")
+        for text in ("first", "second"):
+            with whole_file(path, replaces=False) as file:
+                file.write(text.encode())
+            assert path.read_text() == "first"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # Errors of the system
 
 
@@ -160,6 +179,33 @@ def test_what_a_killed_program_left_is_swept_and_what_a_living_one_writes_is_not
     assert list(tmp_path.iterdir()) == [tmp_path / "a.npy"]
 
 
+def test_what_another_machine_writes_stays_though_its_lock_is_not_seen_and_goes_when_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on network file systems whose locks each machine keeps to itself."""
+    process = writer(tmp_path / "a.npy")
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    nodename = os.uname().nodename
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(os, "uname", lambda: SimpleNamespace(nodename=f"not {nodename}"))
+        sweep(tmp_path)
+        (part,) = tmp_path.iterdir()
+        os.utime(part, (time.time() - OTHERS_SECONDS + 60,) * 2)
+        sweep(tmp_path)
+        assert part.exists()
+    process.communicate("go on\n")
+    assert process.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+    killed = writer(tmp_path / "b.npy")
+    killed.kill()
+    killed.communicate()
+    (part,) = tmp_path.glob(".*")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=f"not {nodename}"))
+    os.utime(part, (time.time() - OTHERS_SECONDS - 60,) * 2)
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
 def test_only_our_own_temporaries_directly_in_the_folder_are_swept(tmp_path: Path) -> None:
     ours = ".0123456789abcdef.part"
     others = ["a.npy", "weights.pt.part", ".a.npy.123.part", ".0123456789ABCDEF.part", f"{ours}2", f"a{ours}"]
@@ -170,6 +216,7 @@ def test_only_our_own_temporaries_directly_in_the_folder_are_swept(tmp_path: Pat
     (tmp_path / ".aaaaaaaaaaaaaaaa.part").symlink_to(tmp_path / "below")
     before = sorted(tmp_path.rglob("*"))
     (tmp_path / ours).touch()
+    os.utime(tmp_path / ours, (0, 0))
     for folder in (tmp_path, tmp_path / "missing", tmp_path / "a.npy"):
         sweep(folder)
     assert sorted(tmp_path.rglob("*")) == before

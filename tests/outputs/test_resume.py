@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.helpers.oracles import REPOSITORY
-from utils.errors import SettingsError
-from utils.outputs.resume import Output, pending_videos, prepare
+from utils.errors import SaveError, SettingsError
+from utils.outputs.resume import Output, pending_videos, prepare, probe
 from utils.outputs.settings import read_records
 from utils.outputs.status_log import StatusLog
 from utils.results import Row
-from utils.video_list import stem_of
+from utils.video_list import Shard, stem_of
 
 VIDEOS = ["a.mp4", "dir/b.mp4"]
 
@@ -94,7 +94,8 @@ def test_what_failed_before_is_left_out_when_asked(tmp_path: Path) -> None:
     assert rows == [Row("a.mp4", "skipped", None, "it failed in an earlier run (--skip_failed)")]
 
 
-def test_a_video_of_another_folder_and_the_same_name_is_not_taken_for_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_a_video_of_another_folder_and_the_same_name_is_not_taken_for_done(tmp_path: Path, shard: Shard | None) -> None:
     first, second = tmp_path / "first" / "x.mp4", tmp_path / "second" / "x.mp4"
     for video in (first, second):
         video.parent.mkdir()
@@ -103,7 +104,7 @@ def test_a_video_of_another_folder_and_the_same_name_is_not_taken_for_done(tmp_p
     folder = tmp_path / "output"
     output = ready(folder)
     outputs = [save(folder, "x")]
-    with StatusLog(folder, "i3d") as log:
+    with StatusLog(folder, "i3d", shard) as log:
         log.add(Row(str(second), "ok", outputs=outputs))
         log.add(Row(str(first), "ok", outputs=outputs))
         log.add(Row(str(second), "failed", "truncated"))
@@ -194,6 +195,60 @@ def test_without_locks_a_program_keeps_the_order(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr("fcntl.lockf", no_locks)
     assert pending(ready(tmp_path))[0] == VIDEOS
+
+
+def test_a_shard_keeps_the_order_and_takes_no_turn_from_other_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = ready(tmp_path)
+    monkeypatch.setattr("fcntl.lockf", lambda *_: pytest.fail("it asks for its turn"))
+    videos = [f"{i}.mp4" for i in range(20)]
+    assert list(pending_videos(videos, stem_of, output, set(), lambda _: None, in_order=True)) == videos
+
+
+# Dry runs
+
+
+def test_a_dry_run_finds_what_a_run_would_and_makes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "output"
+
+    def try_out(stack_size: int = 64, overwrite: bool = False) -> Output:
+        return prepare(folder, "i3d", ("rgb",), {"stack_size": stack_size}, ["a", "b"], overwrite, dry_run=True)
+
+    assert not try_out().is_done("b")
+    assert list(tmp_path.iterdir()) == []
+    folder.mkdir(parents=True)
+    save(folder, "b")
+    with pytest.raises(SettingsError, match="made nobody knows how"):
+        try_out()
+    (folder / "b_rgb.npy").unlink()
+    ready(folder)
+    save(folder, "b")
+    part = folder / ".0123456789abcdef.part"
+    part.touch()
+    os.utime(part, (0, 0))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert try_out().is_done("b")
+    assert not try_out(24, overwrite=True).is_done("b")
+    with pytest.raises(SettingsError, match="stack_size was 64 and is 24"):
+        try_out(24)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_dry_run_tells_of_a_folder_that_cannot_be_made_or_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SaveError, match=f"^{tmp_path}/file: cannot be written: Not a directory"):
+            probe(folder, dry_run=True)
+    monkeypatch.chdir(tmp_path)
+    probe(Path("a/b"), dry_run=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # the tests may run as root
+    for folder in (tmp_path, tmp_path / "a" / "b", Path("a/b")):
+        with pytest.raises(SaveError, match=f"^{tmp_path}: cannot be written: Permission denied"):
+            probe(folder, dry_run=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_of_many_videos_the_first_comes_at_once_and_all_in_seconds(tmp_path: Path) -> None:

@@ -1,14 +1,20 @@
 """The record of what an output folder's features were made with."""
 
+import contextlib
 import json
+import math
 import multiprocessing
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from utils.errors import SettingsError
-from utils.outputs.settings import Settings, read_records, record
+from utils.outputs.atomic import whole_file
+from utils.outputs.settings import Record, Settings, read_records, record
 
 
 def settings_in(folder: Path) -> dict[str, Settings]:
@@ -66,6 +72,67 @@ def test_programs_that_record_at_once_lose_nothing_of_each_other(tmp_path: Path)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert settings_in(tmp_path) == {name: {"number": 14} for name in types}
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+@pytest.mark.parametrize("other", [("vggish", {"postprocess": True}), ("i3d", {"stack_size": 24})])
+def test_without_locks_the_first_of_programs_that_start_at_once_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: tuple[str, Settings]
+) -> None:
+    """Each is delayed at the worst moment, when it has read that there is nothing and has not yet written."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    def delayed(path: Path, replaces: bool) -> contextlib.AbstractContextManager[BinaryIO]:
+        if not replaces:
+            barrier.wait(10)
+        return whole_file(path, replaces)
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    monkeypatch.setattr("utils.outputs.settings.whole_file", delayed)
+    barrier = threading.Barrier(9)
+    with ThreadPoolExecutor(9) as pool:
+        calls = [("i3d", {"stack_size": 64})] * 8 + [other]
+        programs = [pool.submit(record, tmp_path, *call) for call in calls]
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+    records = settings_in(tmp_path)
+    for (feature_type, settings), program in zip(calls, programs, strict=True):
+        if settings == records[feature_type]:
+            assert program.result().settings == settings
+        else:
+            with pytest.raises(SettingsError, match=r"stack_size was (24|64) and is (24|64)"):
+                program.result()
+    assert records.keys() == {"i3d", other[0]}
+
+
+def test_without_locks_all_shards_go_by_the_time_that_the_first_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: list[Record] = []
+
+    def late(path: Path, replaces: bool) -> contextlib.AbstractContextManager[BinaryIO]:
+        with monkeypatch.context() as others:
+            others.setattr("utils.outputs.settings.whole_file", whole_file)
+            first.append(record(tmp_path, "i3d", {"stack_size": 64}))
+        time.sleep(0.02)  # the clock of file systems ticks each 1 to 10 ms
+        return whole_file(path, replaces)
+
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    monkeypatch.setattr("utils.outputs.settings.whole_file", late)
+    assert [record(tmp_path, "i3d", {"stack_size": 64})] == first
+    assert read_records(tmp_path)["i3d"] == first[0]
+
+
+def test_a_dry_run_tells_what_was_recorded_and_writes_nothing(tmp_path: Path) -> None:
+    assert record(tmp_path / "missing", "i3d", {"tail": "cycle"}, dry_run=True).since == math.inf
+    assert list(tmp_path.iterdir()) == []
+    since = record(tmp_path, "i3d", {"tail": "cycle"}).since
+    text = (tmp_path / "settings.json").read_bytes()
+    assert record(tmp_path, "i3d", {"tail": "cycle", "flow": "def"}, dry_run=True).since == since
+    assert record(tmp_path, "i3d", {"tail": "drop"}, overwrite=True, dry_run=True).since == math.inf
+    with pytest.raises(SettingsError, match="tail was cycle and is drop"):
+        record(tmp_path, "i3d", {"tail": "drop"}, dry_run=True)
+    assert (tmp_path / "settings.json").read_bytes() == text
 
 
 UNREADABLE = ["", "[1]", '{"i3d": 3}', '{"i3d": {"since": "today", "settings": {}}}', '{"i3d": {"settings": {}}}']

@@ -18,6 +18,7 @@ from tests.helpers.processes import wait_until
 from utils.errors import SaveError
 from utils.outputs.status_log import MAX_LINE_BYTES, StatusLog, failed_before, read_log
 from utils.results import Row
+from utils.video_list import Shard
 
 OK = Row("dir/a b.mp4", "ok", None, None, ["output/a b_rgb.npy"], 2.5, "a report")
 
@@ -189,6 +190,61 @@ def test_the_last_row_that_is_no_skip_decides_whatever_the_name(tmp_path: Path, 
     failed = ["another.mp4", os.fsdecode(name)] if is_failed else ["another.mp4"]
     assert failed_before(tmp_path, "i3d") == set(map(os.path.abspath, failed))
     assert failed_before(tmp_path / "missing", "i3d") == set()
+
+
+def add_row(folder: Path, shard: Shard | None, time: str, path: str, status: str) -> None:
+    """Log a row as at a time of one day."""
+    log = StatusLog(folder, "i3d", shard)
+    log.add(Row(path, status, "truncated" if status == "failed" else None))
+    log.close()
+    name = f"status.{shard.number}-of-{shard.count}.jsonl" if shard else "status.jsonl"
+    *lines, last = (folder / name).read_text().splitlines()
+    last = json.dumps(json.loads(last) | {"time": f"2026-11-26T{time}+00:00"})
+    (folder / name).write_text("\n".join([*lines, last, ""]))
+
+
+def test_shards_have_logs_of_their_own_and_of_all_of_them_the_latest_row_counts(tmp_path: Path) -> None:
+    add_row(tmp_path, Shard(1, 2), "10:00:03", "/a", "failed")
+    add_row(tmp_path, Shard(2, 2), "10:00:01", "/b", "ok")
+    add_row(tmp_path, Shard(2, 2), "10:00:05", "/a", "ok")
+    add_row(tmp_path, Shard(2, 2), "10:00:06", "/c", "failed")
+    add_row(tmp_path, None, "10:00:02", "/a", "ok")
+    add_row(tmp_path, None, "10:00:04", "/b", "failed")
+    add_row(tmp_path, Shard(12, 128), "10:00:00", "/d", "failed")
+    names = {"status.jsonl", "status.1-of-2.jsonl", "status.2-of-2.jsonl", "status.12-of-128.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for other in ("status.1-of-2.jsonl~", "status.1.jsonl", "my status.jsonl", "status.a-of-b.jsonl"):
+        (tmp_path / other).write_text(line("/e", "failed") + "\n")
+    with open(tmp_path / "status.2-of-2.jsonl", "a") as file:
+        file.write(line("/f", "failed")[:-1])  # torn
+    assert [row["path"] for row in read_log(tmp_path, "i3d")] == ["/d", "/b", "/a", "/a", "/b", "/a", "/c"]
+    assert failed_before(tmp_path, "i3d") == {"/b", "/c", "/d"}
+
+
+def test_in_one_log_the_order_counts_also_when_clocks_differ(tmp_path: Path) -> None:
+    add_row(tmp_path, Shard(1, 2), "10:00:05", "/a", "failed")
+    add_row(tmp_path, Shard(1, 2), "10:00:01", "/a", "ok")
+    add_row(tmp_path, Shard(2, 2), "10:00:03", "/b", "ok")
+    assert failed_before(tmp_path, "i3d") == set()
+
+
+def test_more_logs_than_a_program_may_have_open_are_read(tmp_path: Path) -> None:
+    for number in range(1, 101):
+        with StatusLog(tmp_path, "i3d", Shard(number, 100)) as log:
+            log.add(Row(f"/{number}", "failed"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 10, limits[1]))
+        assert failed_before(tmp_path, "i3d") == {f"/{number}" for number in range(1, 101)}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_log_longer_than_what_is_read_at_once_is_read_whole(tmp_path: Path) -> None:
+    paths = [f"/{i}" * 200 for i in range(3000)]
+    assert sum(map(len, paths)) > 5 * MAX_LINE_BYTES
+    (tmp_path / "status.jsonl").write_text("".join(line(path, "failed") + "\n" for path in paths))
+    assert [row["path"] for row in read_log(tmp_path, "i3d")] == paths
 
 
 def test_lines_that_say_nothing_change_nothing_and_rows_of_before_count(tmp_path: Path) -> None:

@@ -257,6 +257,24 @@ def test_a_verified_file_is_hashed_once_but_again_when_it_changes(
         obtain(file)
 
 
+def test_a_dry_run_verifies_what_is_there_and_downloads_and_writes_nothing(
+    tmp_path: Path, file: WeightsFile, server: Server
+) -> None:
+    mine = tmp_path / "mine.pt"
+    mine.touch()
+    wanted = {"test_path": (file, None), "other_path": (file, str(mine))}
+    assert weights.obtain(wanted, dry_run=True) == {"other_path": mine}
+    assert list(tmp_path.iterdir()) == [mine]
+    file.path.parent.mkdir()
+    file.path.write_bytes(CONTENT)
+    assert weights.obtain(wanted, dry_run=True) == {"test_path": file.path, "other_path": mine}
+    file.path.write_bytes(b"other")
+    with pytest.raises(WeightsError, match="hash is wrong"):
+        weights.obtain(wanted, dry_run=True)
+    assert list(file.path.parent.iterdir()) == [file.path]
+    assert not server.ranges
+
+
 def test_a_file_can_be_known_by_the_begin_of_its_sha256(file: WeightsFile, server: Server) -> None:
     file = dataclasses.replace(file, git_blob=None, sha256=hashlib.sha256(CONTENT).hexdigest()[:8])
     assert obtain(file) == set()

@@ -5,6 +5,7 @@ A video is done when all its files are there, whole, and made with the settings 
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.errors import SaveError
 from utils.outputs import settings as settings_file
 from utils.outputs.atomic import saving, sweep
 from utils.outputs.settings import Settings
@@ -31,6 +33,10 @@ class Output:
     suffixes: tuple[str, ...]
     since: float = 0.0  # the st_mtime that files made with the recorded settings are later than
     extras: tuple[str, ...] = ()  # what is to be there beside the features
+
+    def is_done(self, stem: str) -> bool:
+        """Return True if a video's features are there, and all that is to be beside them."""
+        return self.has_features(stem) and all(self.has_extra(stem, extra) for extra in self.extras)
 
     def has_features(self, stem: str) -> bool:
         """Return True if all of a video's features are there, whole, and of these settings."""
@@ -52,24 +58,32 @@ def prepare(
     settings: Settings,
     stems: Iterable[str],
     overwrite: bool = False,
+    dry_run: bool = False,
     extras: tuple[str, ...] = (),
 ) -> Output:
     """Make the folder, check that it can be written to, sweep it, and record the settings.
 
-    With `overwrite`, nothing that is there counts as done. Raises SettingsError where features of these videos were
-    made with other settings, and SaveError.
+    With `overwrite`, nothing that is there counts as done. With `dry_run`, nothing is made or changed. Raises
+    SettingsError where features of these videos were made with other settings, and SaveError.
     """
-    probe(folder)
-    sweep(folder)
-    is_unknown = not overwrite and os.listdir(folder) and feature_type not in settings_file.read_records(folder)
+    probe(folder, dry_run)
+    if not dry_run:
+        sweep(folder)
+    is_unknown = not overwrite and any(folder.glob("*")) and feature_type not in settings_file.read_records(folder)
     if is_unknown and any(is_saved(folder, stem, suffixes) for stem in stems):
         raise settings_file.refused(folder, feature_type, "some of these videos' files, made nobody knows how")
-    since = settings_file.record(folder, feature_type, settings, overwrite).since
-    return Output(folder, feature_type, suffixes, since, extras)
+    record = settings_file.record(folder, feature_type, settings, overwrite, dry_run)
+    return Output(folder, feature_type, suffixes, record.since, extras)
 
 
-def probe(folder: Path) -> None:
-    """Make a folder and check that it can be written to. Raises SaveError."""
+def probe(folder: Path, dry_run: bool = False) -> None:
+    """Make a folder and check that it can be written to; with `dry_run`, by its permissions. Raises SaveError."""
+    if dry_run:
+        there = next(path for path in [folder, *folder.absolute().parents] if os.path.lexists(path))
+        code = errno.EACCES if there.is_dir() else errno.ENOTDIR
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise SaveError(str(there), OSError(code, os.strerror(code)))
+        return
     with saving(folder, "this folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
     with saving(folder), tempfile.TemporaryFile(dir=folder) as file:
@@ -84,17 +98,20 @@ def pending_videos(
     output: Output,
     failed: Set[str],
     report: Callable[[Row], None],
+    in_order: bool = False,
 ) -> Iterator[str | None]:
     """Yield the videos to extract, each just after a look that it is not done; and None where there is none yet.
 
     Each of the others is reported: those that are done, by whatever program, those whose files are of another video,
     and those whose absolute path is in `failed`. So that work begins at once also with a million videos, those that
-    seem done, by the names in the folder, are looked into when all others are handed out.
+    seem done, by the names in the folder, are looked into when all others are handed out. Unless they are to come
+    `in_order`, other programs are kept out of the way, which may do the same videos.
     """
     seem_done: list[str] = []
     others: dict[str, str] | None = None
     with contextlib.ExitStack() as stack:
-        paths = _in_turn(paths, output.folder, stack)
+        if not in_order:
+            paths = _in_turn(paths, output.folder, stack)
         stems = saved_stems(output.folder, output.suffixes[0])
         for path in paths:
             stem = stem_of(path)
@@ -117,7 +134,7 @@ def pending_videos(
             if others is None:
                 others = _find_others(seem_done, stem_of, output)
             row = _row_of_done(path, output.paths(stem), others.get(path))
-            if row.status == "skipped" and not all(output.has_extra(stem, extra) for extra in output.extras):
+            if row.status == "skipped" and not output.is_done(stem):
                 yield path
             else:
                 report(row)

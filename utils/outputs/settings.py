@@ -1,6 +1,7 @@
 """Records what the features in an output folder were made with, so that features of two kinds never mix in it."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -20,35 +21,40 @@ class Record(NamedTuple):
     settings: Settings
 
 
-def record(folder: Path, feature_type: str, settings: Settings, overwrite: bool = False) -> Record:
+def record(
+    folder: Path, feature_type: str, settings: Settings, overwrite: bool = False, dry_run: bool = False
+) -> Record:
     """Write down what features of that type are made with from now on, in addition to what is recorded already.
 
     With `overwrite`, files and settings of before do not count any longer; nor do files of the same tick of the file
-    system's clock: at worst, one is made twice. Raises SettingsError, also where other settings are recorded, and
-    SaveError.
+    system's clock: at worst, one is made twice. With `dry_run` nothing is written. Raises SettingsError, also where
+    other settings are recorded, and SaveError.
     """
     with locked(folder):
-        records = read_records(folder)
-        before = records.get(feature_type)
-        if before is not None and not overwrite:
-            # One that only one of both has, as of another stream, did not change.
-            changes = [
-                f"{name} was {before.settings[name]} and is {value}"
-                for name, value in settings.items()
-                if before.settings.get(name, value) != value
-            ]
-            if changes:
-                raise refused(folder, feature_type, ", ".join(changes))
-            settings = before.settings | settings
-            if settings == before.settings:
-                return before
-        with whole_file(folder / FILE_NAME) as file:
-            now = os.fstat(file.fileno()).st_mtime  # by the file system's clock, which may be another machine's
-            since = now if before is None or overwrite else before.since
-            records[feature_type] = Record(since, settings)
-            shown = {name: entry._asdict() for name, entry in records.items()}
-            file.write((json.dumps(shown, indent=2) + "\n").encode())
-    return records[feature_type]
+        while True:  # what is written is read again: where there are no locks, another program may have been faster
+            is_first = not (folder / FILE_NAME).exists()
+            records = read_records(folder)
+            before = None if overwrite else records.get(feature_type)
+            if before is not None:
+                # One that only one of both has, as of another stream, did not change.
+                changes = [
+                    f"{name} was {before.settings[name]} and is {value}"
+                    for name, value in settings.items()
+                    if before.settings.get(name, value) != value
+                ]
+                if changes:
+                    raise refused(folder, feature_type, ", ".join(changes))
+                settings = before.settings | settings
+                if settings == before.settings:
+                    return before
+            if dry_run:
+                return Record(math.inf if before is None else before.since, settings)
+            with whole_file(folder / FILE_NAME, replaces=not is_first) as file:
+                now = os.fstat(file.fileno()).st_mtime  # by the file system's clock, which may be another machine's
+                records[feature_type] = Record(now if before is None else before.since, settings)
+                shown = {name: entry._asdict() for name, entry in records.items()}
+                file.write((json.dumps(shown, indent=2) + "\n").encode())
+            overwrite = False
 
 
 def read_records(folder: Path) -> dict[str, Record]:

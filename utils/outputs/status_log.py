@@ -1,13 +1,16 @@
 """The log `status.jsonl` in the output folder: what became of each video, one JSON object a line.
 
 Several programs may write it at once, and any of them may be killed: each writes whole lines under a lock, and cuts
-off what another one left torn.
+off what another one left torn. Shards work where there may be no locks, so each has a log of its own, as
+`status.3-of-8.jsonl`. Whoever reads the log reads all of them.
 """
 
 import contextlib
 import fcntl
+import heapq
 import json
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,23 +18,23 @@ from typing import Any
 
 from utils.outputs.atomic import saving
 from utils.results import Row
-from utils.video_list import absolute
+from utils.video_list import Shard, absolute
 
-FILE_NAME = "status.jsonl"
+FILE_NAME = re.compile(r"status(\.[0-9]+-of-[0-9]+)?\.jsonl")
 MAX_HELD = 1000  # rows
 MAX_LINE_BYTES = 1 << 18  # more than the longest path, files and error have
 NOT_OF_THE_VIDEO = ("disk_full", "cannot_save")  # reasons why any video would have failed
 
 
 class StatusLog:
-    """Adds to the log in `folder`, as `feature_type`; a context manager that closes itself.
+    """Adds to the log in `folder`, as `feature_type`, or to that of a shard; a context manager that closes itself.
 
     Rows of skipped videos, which can be a million and tell little, are held back until another row comes, or
     MAX_HELD of them, or the end. Raises SaveError.
     """
 
-    def __init__(self, folder: Path, feature_type: str) -> None:
-        self._path = folder / FILE_NAME
+    def __init__(self, folder: Path, feature_type: str, shard: Shard | None = None) -> None:
+        self._path = folder / (f"status.{shard.number}-of-{shard.count}.jsonl" if shard else "status.jsonl")
         self._feature_type = feature_type
         self._held: list[bytes] = []
 
@@ -69,16 +72,16 @@ class StatusLog:
 
 
 def read_log(folder: Path, feature_type: str, with_skipped: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a feature type, from the oldest on; those of skipped videos if asked.
+    """Yield the rows of a feature type in all logs of `folder`, from the oldest on; those of skipped videos if asked.
 
     Lines that are no such rows are passed over.
     """
-    with contextlib.suppress(FileNotFoundError), open(folder / FILE_NAME, "rb") as file:
-        for line in file:
-            if with_skipped or b'"status": "skipped"' not in line:  # to parse a million of them would take seconds
-                row = _parse(line)
-                if row.get("feature_type") == feature_type and isinstance(row.get("path"), str):
-                    yield row
+    with contextlib.suppress(FileNotFoundError):
+        logs = [
+            _read_rows(folder / name, feature_type, with_skipped)
+            for name in sorted(filter(FILE_NAME.fullmatch, os.listdir(folder)))
+        ]
+        yield from heapq.merge(*logs, key=lambda row: str(row.get("time", "")))
 
 
 def failed_before(folder: Path, feature_type: str) -> set[str]:
@@ -103,6 +106,23 @@ def frame_rates(folder: Path, feature_type: str) -> dict[str, tuple[float, float
             case {"path": path, "status": "ok"}:  # of a version that did not tell the rate
                 rates.pop(absolute(path), None)
     return rates
+
+
+def _read_rows(path: Path, feature_type: str, with_skipped: bool) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one log. It is open for moments only: of all shards' there may be more than can be open."""
+    offset = 0
+    while True:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            lines = file.readlines(MAX_LINE_BYTES)
+        if not lines:
+            return
+        offset += sum(map(len, lines))
+        for line in lines:
+            if with_skipped or b'"status": "skipped"' not in line:  # to parse a million of them would take seconds
+                row = _parse(line)
+                if row.get("feature_type") == feature_type and isinstance(row.get("path"), str):
+                    yield row
 
 
 def _append(path: Path, lines: bytes) -> None:

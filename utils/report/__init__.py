@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from utils.report.sketch import Sketch
     from utils.results import Arrays, Features, Predictions
 
+Predict = Callable[["Arrays"], "Predictions"] | None
+"""What tells how likely each class is by features of an extractor, if it knows classes."""
+
 FOLDER = "report"  # in the output folder
 PAGES, PAGE = "videos", "page.html"  # the folder of a page, in the report's, ends with the video's stem
 
@@ -33,20 +36,13 @@ class Report:
         )
 
     def add_page(
-        self,
-        stem: str,
-        path: str,
-        features: "Features",
-        files: Sequence[str],
-        sketch: "Sketch",
-        predict: "Callable[[Arrays], Predictions] | None",
+        self, stem: str, path: str, features: "Features", files: Sequence[str], sketch: "Sketch", predict: "Predict"
     ) -> None:
         """Make a page of a video, if there is room. What goes wrong is a warning: the features are there."""
         try:
             from utils.report.page import add_page
 
-            predictions = predict(features.arrays) if predict else None
-            add_page(self, stem, path, features, files, sketch, predictions)
+            add_page(self, stem, path, features, files, sketch, predict)
         except Exception as error:
             log.warning("%s: no page in the report: %s: %s", path, type(error).__name__, error)
 

@@ -58,7 +58,7 @@ def write_overview(output: Path) -> Path:
     sections, videos = [], []
     for feature_type, record in records.items():
         run = runs.get(feature_type, {})
-        rows, num_skipped = _read_rows(output, feature_type)
+        rows, num_skipped = _read_rows(output, feature_type, record.since)
         settings = {name: value for name, value in record.settings.items() if value is not None}
         section = {"feature_type": feature_type, "run": run, "settings": settings, "skipped": num_skipped}
         sections.append(section | _count(rows) | {"speed": _measure_speed(rows, run.get("began"))})
@@ -79,12 +79,14 @@ def write_overview(output: Path) -> Path:
     return page
 
 
-def _read_rows(output: Path, feature_type: str) -> tuple[dict[str, Row], int]:
+def _read_rows(output: Path, feature_type: str, since: float) -> tuple[dict[str, Row], int]:
     """Return the row of each video that tells how it stands, by absolute path, and how many were skipped last."""
     rows: dict[str, Row] = {}
     skipped = set()
     for row in read_log(output, feature_type, with_skipped=True):
         path = absolute(row["path"])
+        if 0 < _parse_time(row.get("time")) < int(since):  # from before all was overwritten
+            continue
         if row.get("status") == "skipped":
             skipped.add(path)
             rows.setdefault(path, row)

@@ -7,7 +7,6 @@ parts that are there, so that those of I3D and of VGGish, from two runs, end on 
 import json
 import math
 import os
-import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy.typing as npt
 
 from utils.flow_colours import colour_flow, colour_wheel
 from utils.outputs.atomic import locked, whole_file
-from utils.report import Report, page_path
+from utils.report import Predict, Report, page_path
 from utils.report.pictures import Array, colour, on_axis, save_picture
 from utils.report.render import clock, url, write_html
 from utils.results import Arrays, Features, Predictions, Span
@@ -41,26 +40,19 @@ Plot = dict[str, Any]
 
 
 def add_page(
-    report: Report,
-    stem: str,
-    path: str,
-    features: Features,
-    files: Sequence[str],
-    sketch: "Sketch",
-    predictions: Predictions | None,
+    report: Report, stem: str, path: str, features: Features, files: Sequence[str], sketch: "Sketch", predict: Predict
 ) -> None:
     """Add what an extractor made of a video to its page, if there is room. Raises SaveError."""
     report.folder.mkdir(parents=True, exist_ok=True)
-    plots = _Plots(page_path(report.folder, stem).parent, report.feature_type, features.spans, features.seconds)
-    plots.draw(features.arrays, sketch, predictions)
-    part = _describe(path, features, files) | {"title": report.title, "plots": plots.plots}
     with locked(report.folder):  # of workers that end at once
-        if report.has_room(stem):
-            with whole_file(plots.folder / f"{report.feature_type}.json") as file:
-                file.write(json.dumps(part).encode())
-            write_page(report.folder, stem)
-        else:
-            shutil.rmtree(plots.folder)
+        if not report.has_room(stem):
+            return
+        plots = _Plots(page_path(report.folder, stem).parent, report.feature_type, features.spans, features.seconds)
+        plots.draw(features.arrays, sketch, predict(features.arrays) if predict else None)
+        part = _describe(path, features, files) | {"title": report.title, "plots": plots.plots}
+        with whole_file(plots.folder / f"{report.feature_type}.json") as file:
+            file.write(json.dumps(part).encode())
+        write_page(report.folder, stem)
 
 
 def write_page(report: Path, stem: str) -> None:
@@ -95,7 +87,7 @@ def _describe(path: str, features: Features, files: Sequence[str]) -> dict[str, 
         "fps": features.fps,
         "missing": features.missing,
         "arrays": [
-            {"file": os.path.basename(file), "shape": rows.shape, "type": str(rows.dtype)}
+            {"file": os.path.basename(file), "shape": rows.shape, "type": str(rows.dtype), "bad": _count_bad(rows)}
             for file, rows in zip(files, features.arrays.values(), strict=True)
         ],
         # Rows begin at equal distances and are equally long, but for the last one, which may end earlier.
@@ -125,7 +117,7 @@ class _Plots:
             self._draw_sound(sound)
         if predictions is not None:
             self._draw_classes(predictions)
-        features = {name: rows.astype(np.float32) for name, rows in arrays.items()}
+        features = {name: np.nan_to_num(rows.astype(np.float32)) for name, rows in arrays.items()}
         for name, rows in features.items():
             if rows.shape[1] <= FEW_NUMBERS:
                 self._draw_numbers(name, rows)
@@ -164,7 +156,7 @@ class _Plots:
         self._add("picture", "Sound (log-mel)", note, file=file, top=sound.highest, bottom=sound.lowest, size="middle")
 
     def _draw_classes(self, predictions: Predictions) -> None:
-        probabilities = list(predictions.probabilities.values())[-1]
+        probabilities = np.nan_to_num(list(predictions.probabilities.values())[-1])
         best = np.argsort(-probabilities.mean(axis=0), kind="stable")[:NUM_CLASSES]
         columns = on_axis(probabilities[:, best], self._spans, self._seconds)
         high = float(np.nanmax(columns))
@@ -232,6 +224,11 @@ class _Plots:
 
     def _add(self, kind: str, title: str, note: str, **values: Any) -> None:
         self.plots.append({"kind": kind, "title": title, "note": note.strip(), "seconds": self._seconds, **values})
+
+
+def _count_bad(rows: Array) -> int:
+    """Return how many values are infinite or no numbers."""
+    return int(rows.size - np.isfinite(rows).sum())
 
 
 def _line(name: str, times: Array, values: Array) -> dict[str, Any]:

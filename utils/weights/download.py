@@ -31,12 +31,13 @@ CHUNK_BYTES = 1 << 20
 BUSY = (429, 500, 502, 503, 504)  # HTTP statuses that pass
 
 
-def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Path]:
+def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]], dry_run: bool = False) -> dict[str, Path]:
     """Return the path of each of the weights, downloaded and verified if need be.
 
     `wanted` holds, by the option that overrides its path, each file and the path that the user gave, if any. A given
-    file must exist and is taken as it is; the others are the published ones, at their default paths. Raises
-    WeightsError, and UnreachableError where there is no network.
+    file must exist and is taken as it is; the others are the published ones, at their default paths. With `dry_run`
+    nothing is written, and what would have to be downloaded is left out. Raises WeightsError, and UnreachableError
+    where there is no network.
     """
     missing: dict[str, WeightsFile] = {}
     for option, (weights, given) in wanted.items():
@@ -45,11 +46,14 @@ def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Pa
                 raise WeightsError(f"--{option}: no such file: {given} ({weights.title} weights)")
         elif not weights.path.exists():
             missing[option] = weights
-        elif not _is_verified(weights):
+        elif not _is_verified(weights, remembers=not dry_run):
             raise WeightsError(
                 f"{weights.path} is not the published {weights.title} checkpoint: its hash is wrong. Delete it to "
                 f"download it from {weights.urls[0]}, or name it with --{option} to use it as it is"
             )
+    if dry_run:
+        wanted = {option: wanted[option] for option in wanted.keys() - missing}
+        missing = {}
     try:
         for weights in missing.values():
             _download(weights)
@@ -102,8 +106,8 @@ def _is_published(weights: WeightsFile, path: Path) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest().startswith(weights.sha256)
 
 
-def _is_verified(weights: WeightsFile) -> bool:
-    """Return True if the file is the published one. That is remembered beside it, so that it is hashed once."""
+def _is_verified(weights: WeightsFile, remembers: bool) -> bool:
+    """Return True if the file is the published one. It `remembers` that beside it, so that it is hashed once."""
     state = weights.path.stat()
     verified = f"{weights.git_blob or weights.sha256} {state.st_size} {state.st_mtime_ns}"
     memory = Path(f"{weights.path}.verified")
@@ -112,8 +116,9 @@ def _is_verified(weights: WeightsFile) -> bool:
             return True
     if not _is_published(weights, weights.path):
         return False
-    with contextlib.suppress(OSError):  # a read-only folder: hash again next time
-        memory.write_text(verified)
+    if remembers:
+        with contextlib.suppress(OSError):  # a read-only folder: hash again next time
+            memory.write_text(verified)
     return True
 
 
