@@ -21,7 +21,6 @@ from utils.outputs.status_log import StatusLog, failed_before
 from utils.outputs.status_report import report_status
 from utils.progress import Progress, start_log, write
 from utils.report import FOLDER, Report
-from utils.report.overview import note_run, write_overview
 from utils.results import Row
 from utils.video_list import find_videos, stem_of, unique_stems
 from utils.workers import pool
@@ -81,13 +80,15 @@ def run(command: cli.Command) -> int:
     if dry_run:
         return _tell_plan(job, paths, command)
     if report is not None:
-        note_run(report, _describe_run(command, job))
+        report.begin(_describe_run(command, job))
     log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), ", ".join(devices))
     return _extract(job, paths, command)
 
 
 def _make_overview(command: cli.Command) -> int:
     """Make the report's overview and return the exit status."""
+    from utils.report.overview import write_overview  # Jinja2
+
     assert command.run.output_folder is not None
     write(f"The report is in {write_overview(Path(command.run.output_folder))}", sys.stdout)
     return cli.EXIT_OK
@@ -150,11 +151,8 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
         except SaveError as error:
             log.error("main.py: stopped: %s", error)
             status = cli.EXIT_SOME_FAILED
-    if job.output and job.report:
-        try:
-            log.info("The report is in %s", write_overview(job.output.folder))
-        except (CannotStartError, SaveError, ValueError) as error:
-            log.warning("The report's overview is not made: %s", error)
+    if job.report:
+        job.report.end()
     if status != cli.EXIT_CANNOT_START or progress.num_done:
         log.info("%s%s", "Interrupted: " if status == cli.EXIT_INTERRUPTED else "", progress.summary())
     has_failed = progress.counts["failed"] > 0

@@ -71,7 +71,7 @@ def test_a_page_that_cannot_be_made_is_a_warning(tmp_path: Path, caplog: pytest.
     logging.getLogger("video_features").propagate = True
     with caplog.at_level(logging.WARNING):
         add(tmp_path, "vggish", 2)
-    assert "/videos/a.mp4: no page in the report: " in caplog.text
+    assert "/videos/a.mp4: not reported: " in caplog.text
 
 
 def test_a_picture_is_at_the_time_of_its_row(tmp_path: Path) -> None:
