@@ -44,6 +44,7 @@ def test_the_last_row_of_a_video_counts_and_what_was_skipped_is_done(tmp_path: P
         Row("/v/c.mp4", "failed", "unreadable", "/v/c.mp4: <no> video"),
         Row("/v/a.mp4", "ok", seconds=1800),
         Row("/v/a.mp4", "skipped", outputs=["a_rgb.npy"]),
+        Row("/v/d.mp4", "failed", "corrupt", "/v/d.mp4: damaged"),
         Row("/v/d.mp4", "skipped", outputs=["d_rgb.npy"]),
         Row("/v/e.mp4", "skipped", error="it failed in an earlier run"),
     ])  # fmt: skip

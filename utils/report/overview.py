@@ -89,6 +89,8 @@ def _read_rows(output: Path, feature_type: str, since: float) -> tuple[dict[str,
             continue
         if row.get("status") == "skipped":
             skipped.add(path)
+            if row.get("outputs") and rows.get(path, row).get("status") == "failed":  # another program has done it
+                rows[path] = row
             rows.setdefault(path, row)
         else:
             skipped.discard(path)
