@@ -117,14 +117,16 @@ class RunOptions:
             raise ValueError(f"--timeout_per_video {self.timeout_per_video}: must be a number of seconds above 0")
         if self.json and not self.status:
             raise ValueError("--json is how --status tells: add --status")
+        options = ("dry_run", "output_path", "overwrite", "skip_failed", "save_timestamps", "report")
+        given = [name for name in options if getattr(self, name) is not None and getattr(self, name) is not False]
         for only in ("status", "report_only"):
-            for name in ("dry_run", "overwrite", "skip_failed", "save_timestamps", "report"):
-                if getattr(self, only) and getattr(self, name) not in (None, False):
+            for name in given:
+                if getattr(self, only) and name != "output_path":
                     raise ValueError(f"--{only} and --{name} do not go together")
         if self.shard and self.overwrite:
             raise ValueError("--shard and --overwrite do not go together: give another --output_path")
-        for name in ("output_path", "overwrite", "skip_failed", "save_timestamps", "report"):
-            if self.output_folder is None and getattr(self, name) not in (None, False):
+        for name in given:
+            if self.output_folder is None and name != "dry_run":
                 raise ValueError(f"--{name} does nothing without a way of saving: add --on_extraction save_numpy")
 
     @property

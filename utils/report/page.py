@@ -184,7 +184,7 @@ class _Plots:
         for name, rows in features.items():
             norms = np.linalg.norm(rows, axis=1)
             unit = rows / np.maximum(norms, 1e-12)[:, None]
-            largest.append(f"{norms.max():.3g} of {name}")
+            largest.append(f"{norms.max():.4g} of {name}")
             highs = np.maximum.reduceat(norms, starts) / max(norms.max(), 1e-12)
             lengths.append(_line(name, times, highs))
             if len(rows) > 1:
