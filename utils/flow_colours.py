@@ -20,7 +20,7 @@ DIMMED = 0.75  # of flow that is longer than the scale
 def colour_flow(flow: Flow, scale: float) -> npt.NDArray[np.uint8]:
     """Return RGB (..., H, W, 3): white where nothing moves, the full colour at `scale` pixels, darker above it."""
     wheel = _wheel()
-    x, y = np.nan_to_num(flow.astype(np.float64)) / scale
+    x, y = np.nan_to_num(flow, posinf=0, neginf=0) / np.float32(scale)
     length = np.hypot(x, y)[..., None]
     place = (np.arctan2(-y, -x) / np.pi + 1) / 2 * (len(wheel) - 1)
     lower = place.astype(int)
@@ -40,10 +40,10 @@ def colour_wheel(size: int) -> npt.NDArray[np.uint8]:
     return picture
 
 
-def _wheel() -> npt.NDArray[np.float64]:
+def _wheel() -> npt.NDArray[np.float32]:
     """Return the 55 colours (55, 3) in 0..1."""
     parts = [
         np.linspace(begin, end, steps, endpoint=False)
         for begin, end, steps in zip(CORNERS, CORNERS[1:], STEPS, strict=False)
     ]
-    return np.concatenate(parts)
+    return np.concatenate(parts).astype(np.float32)

@@ -119,6 +119,17 @@ def test_the_axis_takes_the_video_along_and_the_row_there_is_marked(opened: Open
     assert times_of(page)[0] == pytest.approx(times_of(page)[1], abs=0.2)
 
 
+def test_a_video_that_cannot_be_played_is_told_of_and_all_else_works(opened: Opened, tmp_path: Path) -> None:
+    page = opened.page
+    path = make_report(tmp_path, "a clip")
+    (tmp_path / "a clip.mp4").write_text("no video")
+    page.goto(url(path))
+    page.locator("#no-video").wait_for(state="visible")
+    assert not page.locator("video").is_visible()
+    page.keyboard.press("End")
+    assert times_of(page)[1] == SECONDS
+
+
 @pytest.mark.parametrize("width", [400, 1600])
 def test_all_has_one_axis_and_nothing_overlaps(opened: Opened, tmp_path: Path, width: int) -> None:
     page = opened.page

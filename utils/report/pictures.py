@@ -67,12 +67,12 @@ def save_picture(picture: npt.NDArray[np.uint8], path: Path, max_bytes: int, los
     Raises SaveError.
     """
     image = Image.fromarray(picture)
-    settings: list[dict[str, Any]] = [{"lossless": True, "quality": 50}] if lossless else []
+    settings: list[dict[str, Any]] = [{"lossless": True, "quality": 0}] if lossless else []
     settings += [{"quality": quality} for quality in QUALITIES]
     while True:
         for setting in settings:
             buffer = io.BytesIO()
-            image.save(buffer, "WEBP", method=2, **setting)
+            image.save(buffer, "WEBP", method=0, **setting)
             if buffer.tell() <= max_bytes:
                 with whole_file(path) as file:
                     file.write(buffer.getvalue())

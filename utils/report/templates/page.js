@@ -78,5 +78,10 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 for (const name of ["play", "seeked", "loadedmetadata"]) video.addEventListener(name, follow);
-video.addEventListener("error", () => { video.hidden = true; document.getElementById("no-video").hidden = false; });
+function giveUpVideo() {
+  video.hidden = true;
+  document.querySelector("#no-video").hidden = false;
+}
+video.addEventListener("error", giveUpVideo);
+if (video.error) giveUpVideo();
 show(0);
