@@ -1,6 +1,5 @@
 """Video -> I3D features of its RGB and flow streams."""
 
-import dataclasses
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -67,8 +66,6 @@ class Extractor:
     @torch.inference_mode()
     def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
         config = self.config
-        if config.hardware_decoding:
-            options = dataclasses.replace(options, video_engine=self.device.index)
         rows: dict[str, list[Tensor]] = {stream: [] for stream in config.streams}
         spans = []
         with (

@@ -6,12 +6,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
 
 from tests.helpers.clips import number_of, set_display_matrix, write_clip, write_numbered_clip
 from tests.helpers.recordings import remux
 from utils.errors import MediaError
-from utils.media.options import DecodeOptions
 from utils.media.raw_frame import LAYOUTS, SCALED, Bytes, RawFormat, RawFrame, copy_planes
 from utils.media.video import Video, scale_size, write_png
 
@@ -218,28 +216,3 @@ def test_a_png_holds_the_frame_to_the_bit(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "frame.png")) as picture:
         decoded = next(picture.decode(video=0)).to_ndarray(format="rgb24")
     assert (decoded == frame).all()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_where_there_is_no_video_engine_the_cpu_decodes_and_says_so_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    large = write_clip(tmp_path / "large.mp4", [np.full((720, 1280, 3), 20 * i, np.uint8) for i in range(3)])
-    with Video(str(large), 256) as video:
-        expected = list(video)
-    for _ in range(2):
-        with Video(str(large), 256, options=DecodeOptions(video_engine=0)) as video:
-            assert np.array_equal(list(video), expected)
-    assert caplog.text.count("the video engine of GPU 0 cannot be used") == 1
-
-
-@pytest.mark.parametrize(("height", "is_asked"), [(718, False), (720, True)])
-def test_only_large_frames_are_for_a_video_engine(
-    tmp_path: Path, height: int, is_asked: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engines = []
-    monkeypatch.setattr("utils.media.video.HWAccel", lambda *arguments, **_: engines.append(arguments))
-    path = write_clip(tmp_path / "clip.mp4", [np.zeros((height, 1280, 3), np.uint8)])
-    with Video(str(path), 256, options=DecodeOptions(video_engine=2)) as video:
-        assert len(list(video)) == 1
-    assert engines == ([("cuda", 2)] if is_asked else [])

@@ -3,7 +3,6 @@
 FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,29 +15,24 @@ import av
 import av.filter
 import numpy as np
 import numpy.typing as npt
-from av.codec.hwaccel import HWAccel
 from av.sidedata.sidedata import SideDataContainer
 
 from utils.errors import MediaError
-from utils.media.container import BROADCAST, FALLBACK_FPS, RESTART_SECONDS, Container, DecodeErrors, cause
+from utils.media.container import BROADCAST, FALLBACK_FPS, RESTART_SECONDS, Container
 from utils.media.decoder import Decoder
 from utils.media.frame_rate import to_constant_fps
 from utils.media.options import DecodeOptions
 from utils.media.raw_frame import LAYOUTS, SCALED, Bytes, RawFormat, RawFrame, copy_planes
 from utils.media.reader import MediaReader
 
-_warn_once = lru_cache(logging.getLogger("video_features").warning)
-
 Frame = npt.NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 
 Item = TypeVar("Item")
 
-LARGE_PIXELS = 1280 * 720  # of a frame that a video engine decodes faster than a core of a CPU
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 MAX_FPS = 1000  # that a video is believed to have
 MIN_FPS_RATIO = Fraction(1, 4)  # of the rate that is believed to be a video's to that of its frames' times
-
 
 # FFmpeg's ways to transpose, numbered: 1 mirrors the result from left to right, and 2 from top to bottom.
 TRANSPOSES = ("transpose=cclock_flip", "transpose=clock", "transpose=cclock", "transpose=clock_flip")
@@ -77,7 +71,7 @@ class Video(MediaReader):
         self.min_side_size = min_side_size
         self._display: _Display | None = None
         self._graph: av.filter.Graph | None = None
-        self._container = _reopen_for_video_engine(Container(path, options or DecodeOptions()))
+        self._container = Container(path, options or DecodeOptions())
         with self._closing_on_failure():
             stream = self._container.video()
             if stream is None:
@@ -193,20 +187,6 @@ def scale_size(width: int, height: int, min_side_size: int) -> tuple[int, int]:
 def write_png(frame: Frame, path: Path) -> None:
     """Save a frame without loss."""
     av.VideoFrame.from_ndarray(frame, format="rgb24").save(path, pred="none")
-
-
-def _reopen_for_video_engine(container: Container) -> Container:
-    """Return the file, opened anew for a GPU's video engine if that is wanted, there, and its frames are large."""
-    stream, engine = container.video(), container.options.video_engine
-    if engine is None or stream is None or stream.width * stream.height < LARGE_PIXELS:
-        return container
-    try:
-        again = Container(container.path, container.options, HWAccel("cuda", engine, allow_software_fallback=True))
-    except DecodeErrors as error:
-        _warn_once("The CPU decodes: the video engine of GPU %d cannot be used: %s", engine, cause(error))
-        return container
-    container.close()
-    return again
 
 
 def _measure_fps(container: Container) -> Fraction:
