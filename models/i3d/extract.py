@@ -61,7 +61,9 @@ class Extractor:
 
         Raises MediaError, SaveError and OutOfMemoryError.
         """
-        return retry_with_half_batch(partial(self._extract, path, options, frames_folder), self.batch_size)
+        work = partial(self._extract, path, options, frames_folder)
+        features, self.batch_size = retry_with_half_batch(work, self.batch_size)
+        return features
 
     @torch.inference_mode()
     def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
