@@ -1,5 +1,6 @@
 """Batches that fit into memory, and memory that is kept."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -23,6 +24,16 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
     torch.ones(12_500_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+LOAD_JOB = """
+import models, models.extraction
+from models.vggish import Config
+from utils.media.options import DecodeOptions
+models.load_extractor = lambda name: lambda *arguments: None
+models.extraction.Job("vggish", Config(weights="random"), DecodeOptions(), {}, None, ("cpu",))("cpu")
+import torch
+print(torch._C._accelerator_getAllocatorSettings())
 """
 
 NO_ENGINE = "GET was unable to find an engine to execute this computation"
@@ -97,6 +108,23 @@ def test_other_errors_are_raised_at_once(error: Exception) -> None:
         retry_with_half_batch(work, 40)
     assert caught.value is error
     assert work.sizes == [40]
+
+
+@pytest.mark.parametrize(
+    ("set_by_user", "expected"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:99"}, "max_split_size_mb:99"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:99"}, "max_split_size_mb:99"),
+    ],
+)
+def test_a_workers_allocator_joins_free_memory_unless_the_user_set_it(
+    set_by_user: dict[str, str], expected: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name} | set_by_user
+    command = [sys.executable, "-c", LOAD_JOB]
+    answer = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, check=True, text=True)
+    assert answer.stdout.strip() == expected
 
 
 @pytest.mark.parametrize("name", ["i3d", "vggish"])

@@ -76,7 +76,7 @@ class Extractor:
             frames_on_device(video, self.device, frames_folder) as frames,
         ):
             all_stacks = stacks(frames, config.stack_size + 1, config.step_size, config.tail == "cycle")
-            flows = None
+            flows = before = None
             while group := list(islice(all_stacks, max(1, batch_size // config.stack_size))):
                 for stream, network in self.i3d.items():
                     if stream == "rgb":
@@ -85,6 +85,13 @@ class Extractor:
                         flows = flows or StackFlows(self.pwc, self._pairs_per_batch(batch_size, group[0].items[0]))
                         images = flows.compute(group)
                     rows[stream].append(network(images.transpose(1, 2).to(network.dtype)))
+                if self.device.type == "cuda":
+                    # At most two groups are under way, so that memory is bounded; a thread that waits sleeps.
+                    done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                    done.record()
+                    if before is not None:
+                        before.synchronize()
+                    before = done
                 for stack in group:
                     end = stack.start + min(stack.num_distinct, config.stack_size)
                     spans.append((float(stack.start / video.fps), float(end / video.fps)))

@@ -4,6 +4,7 @@ import contextlib
 import shutil
 from collections import deque
 from collections.abc import Generator, Iterator
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def scale_on_device(video: Video, device: torch.device) -> Generator[Tensor, Non
     Their planes lie in page-locked memory until they are copied, in all a few chunks. A GPU copies and scales them in
     a stream of its own, so that this overlaps with the computations of the current stream.
     """
-    copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    copying = _copy_stream(device) if device.type == "cuda" else None
     in_progress: deque[torch.cuda.Event] = deque()
     with contextlib.closing(prefetch(_decode_chunks(video, device), CHUNKS_AHEAD)) as chunks:
         for chunk in chunks:
@@ -66,12 +67,19 @@ def scale_on_device(video: Video, device: torch.device) -> Generator[Tensor, Non
                 scaled = [scale(part, form) for part, (form, _) in zip(parts, groups, strict=True)]
                 frames = torch.cat(scaled) if len(scaled) > 1 else scaled[0]  # nearly always one, without a copy
             if copying:
-                in_progress.append(done := copying.record_event())
+                done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                in_progress.append(copying.record_event(done))
                 computing = torch.cuda.current_stream(device)
                 computing.wait_event(done)
                 frames.record_stream(computing)
             for index in chunk.order:
                 yield frames[index]
+
+
+@lru_cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of this process for copies to a device: PyTorch caches memory for each stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class _Chunk(NamedTuple):
