@@ -125,7 +125,7 @@ def scale_planes(planes: Tensor, filters: list[Filter]) -> Tensor:
     """Scale samples (B, C, H, W) to grey levels (B, C, H', W')."""
     batch, channels, height, _ = planes.shape
     (row_taps, row_weights), (column_taps, column_weights) = filters
-    columns = planes.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).flatten(1)
+    columns = planes.permute(3, 0, 1, 2).contiguous().float().flatten(1)  # transposed while samples are small
     sums = F.embedding_bag(row_taps, columns, per_sample_weights=row_weights, mode="sum")  # (W', B C H)
     sums = sums.floor_().clamp_(max=LARGEST_SUM)
     rows = sums.view(-1, batch, channels, height).permute(3, 1, 2, 0).reshape(height, -1)
