@@ -94,7 +94,7 @@ def copy_planes(frame: av.VideoFrame, raw_format: RawFormat, data: Bytes) -> Non
     """Pack the planes of a decoded frame of that format into `data`."""
     begin = 0
     for plane, shape in zip(frame.planes, raw_format.planes, strict=True):
-        line = plane.line_size  # negative where the last row is stored first
-        first = max(0, -line * (shape[0] - 1))
-        np.copyto(np.ndarray(shape, np.uint8, data, begin), np.ndarray(shape, np.uint8, plane, first, (line, 1)))
-        begin += shape[0] * shape[1]
+        line, end = plane.line_size, begin + shape[0] * shape[1]
+        first = max(0, -line * (shape[0] - 1))  # because a line is negative where the last row is stored first
+        data[begin:end].reshape(shape)[:] = np.ndarray(shape, np.uint8, plane, first, (line, 1))
+        begin = end

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from av.sidedata.sidedata import SideDataContainer
 
 from utils.errors import MediaError
-from utils.media.container import BROADCAST, FALLBACK_FPS, RESTART_SECONDS, Container
+from utils.media.container import BROADCAST, FALLBACK_FPS, MIN_GAP_SECONDS, RESTART_SECONDS, Container
 from utils.media.decoder import Decoder
 from utils.media.frame_rate import to_constant_fps
 from utils.media.options import DecodeOptions
@@ -77,7 +77,8 @@ class Video(MediaReader):
             if stream is None:
                 raise MediaError("no_video", f"{path}: no video stream")
             self._decoder = Decoder(self._container, stream)
-            self._stream = stream
+            assert stream.time_base is not None  # every demuxed stream has one
+            self._time_base = stream.time_base  # seconds of a tick
             self._own_fps = max(stream.average_rate or Fraction(0), Fraction(0)) or _measure_fps(self._container)
             self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
             if self.fps > MAX_FPS:
@@ -113,7 +114,7 @@ class Video(MediaReader):
         """Yield frames at the constant rate, of which those that are repeated are made once."""
         last: tuple[av.VideoFrame, Item] | None = None
         with self._failing_as_corrupt():
-            for decoded in to_constant_fps(self._timed(), self.fps, self._own_fps):
+            for decoded in to_constant_fps(self._timed(), self._time_base, self.fps, self._own_fps):
                 if last is None or decoded is not last[0]:
                     last = decoded, make(decoded)
                 self.num_frames += 1
@@ -121,15 +122,15 @@ class Video(MediaReader):
         if last is None:
             raise MediaError("unreadable", f"{self.path}: its video stream holds no frame")
 
-    def _timed(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-        """Yield the decoded frames in order of display, with the seconds they are shown at, which grow.
+    def _timed(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield the decoded frames in order of display, with the times they are shown at, which grow, in ticks.
 
         AVI knows no display times: its frames are paced as they are stored. Where a time is missing or does not
         grow, the frame follows the one before; so it does where the clock starts anew.
         """
-        format_name = self._container.av.format.name
-        time_base = self._stream.time_base
-        assert time_base is not None  # every demuxed stream has one
+        format_name, time_base = self._container.av.format.name, self._time_base
+        is_broadcast = format_name in BROADCAST
+        restart, sure_gap = RESTART_SECONDS // time_base, MIN_GAP_SECONDS // time_base
         step = max(1, round(1 / (self._own_fps * time_base)))
         first = last = num_decoded = 0
         skew = 0  # of a clock that started anew
@@ -137,19 +138,19 @@ class Video(MediaReader):
             stored = decoded.dts if format_name == "avi" else decoded.pts
             following = last + step
             time = following if stored is None else stored + skew
-            jump = (time - last) * time_base
+            jump = time - last
             if num_decoded == 1:
                 first = time = stored or 0
-            elif format_name in BROADCAST and abs(jump) > RESTART_SECONDS:
+            elif is_broadcast and abs(jump) > restart:
                 skew += following - time
                 time = following
-            elif not self._container.allows_gap(jump, (time - first) * time_base):
-                self._decoder.missing.refuse("corrupt", f"its time jumps by {float(jump):.0f} s")
+            elif jump > sure_gap and not self._container.allows_gap(jump * time_base, (time - first) * time_base):
+                self._decoder.missing.refuse("corrupt", f"its time jumps by {float(jump * time_base):.0f} s")
                 time = following
             elif time <= last:
                 time = following
             last = time
-            yield last * time_base, cast(av.VideoFrame, decoded)
+            yield last, cast(av.VideoFrame, decoded)
         seconds = (last - first) * time_base
         if self.fps == self._own_fps and self.fps * seconds < MIN_FPS_RATIO * (num_decoded - 1):
             self._decoder.missing.refuse("corrupt", f"its frames are not of {float(self.fps):g} a second, as it says")
