@@ -181,8 +181,8 @@ def test_the_memory_of_pictures_can_be_given(tmp_path: Path, pixel_format: str) 
     path = write_numbered_clip(tmp_path / "clip.mkv", 5, codec="ffv1", pixel_format=pixel_format)
     given: list[Bytes] = []
 
-    def allocate(num_bytes: int) -> Bytes:
-        given.append(np.zeros(num_bytes, np.uint8))
+    def allocate(raw_format: RawFormat) -> Bytes:
+        given.append(np.zeros(raw_format.num_bytes, np.uint8))
         return given[-1]
 
     with Video(str(path), 256) as video:

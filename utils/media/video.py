@@ -89,19 +89,19 @@ class Video(MediaReader):
     def __iter__(self) -> Iterator[Frame]:
         return self._at_constant_rate(self._scale)
 
-    def raw_frames(self, allocate: Callable[[int], Bytes] | None = None) -> Iterator[RawFrame]:
+    def raw_frames(self, allocate: Callable[[RawFormat], Bytes] | None = None) -> Iterator[RawFrame]:
         """Instead of the frames that iterating gives, what they are made of, for `scaling.scale`.
 
-        One that is repeated is the same object again. `allocate` gives the memory of one for a number of bytes. Those
-        of one video may be of several formats, but not of several scaled sizes. What is stored in a way that
-        is not of `LAYOUTS` is scaled already.
+        One that is repeated is the same object again. `allocate` gives the memory of one, once each. Those of one
+        video may be of several formats, but not of several scaled sizes. What is stored in a way that is not of
+        `LAYOUTS` is scaled already.
         """
 
         def copy(decoded: av.VideoFrame) -> RawFrame:
             colours = decoded.colorspace, decoded.color_range, decoded.color_trc, decoded.color_primaries
             display = self._find_display(decoded)
             form = _find_raw_format(decoded.format.name, decoded.width, decoded.height, colours, display)
-            data = allocate(form.num_bytes) if allocate else np.empty(form.num_bytes, np.uint8)
+            data = allocate(form) if allocate else np.empty(form.num_bytes, np.uint8)
             if form.pixels == SCALED:
                 np.copyto(data.reshape(form.height, form.width, 3), self._scale(decoded))
             else:
