@@ -26,8 +26,8 @@ CLIPS = [
     ("full range.mkv", "mjpeg", "yuvj422p"),
     ("full colour.mkv", "ffv1", "yuv444p"),
     ("gray.mkv", "ffv1", "gray"),
-    ("two planes.nut", "rawvideo", "nv12"),
-    ("alpha.mkv", "ffv1", "bgra"),  # which is none of `LAYOUTS`, as those below
+    ("two planes.nut", "rawvideo", "nv12"),  # which is none of `LAYOUTS`, as those below
+    ("alpha.mkv", "ffv1", "bgra"),
     ("quarter.mkv", "ffv1", "yuv411p"),
     ("plane of alpha.mkv", "ffv1", "yuva420p"),
     ("twelve bits.mkv", "ffv1", "yuv420p12le"),

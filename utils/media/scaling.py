@@ -76,8 +76,7 @@ class _Scaler:
             return
         is_subsampled = shifts != (0, 0)
         self.has_full_chroma = not is_subsampled or target[0] % 2 == 1
-        is_planar = self.layout.bits == 8 and not self.layout.is_interleaved
-        self.keeps_size = size == target and is_subsampled and is_planar and target[1] % 2 == 0
+        self.keeps_size = size == target and is_subsampled and self.layout.bits == 8 and target[1] % 2 == 0
         chroma_size = raw_format.chroma_size[::-1] if raw_format.is_transposed else raw_format.chroma_size
         chroma_target = target if self.has_full_chroma else (target[0] // 2, target[1])
         self.chroma = plane_filters(chroma_size, chroma_target, self.layout.bits, device)
@@ -89,10 +88,7 @@ class _Scaler:
         if self.layout.chroma_shifts is None:
             return (scale_planes(luma, self.luma)[:, 0] + 0.5,) * 3
         width, height = self.format.chroma_size
-        if self.layout.is_interleaved:
-            chroma = self._turn(chroma.view(-1, height, width, 2).permute(0, 3, 1, 2))
-        else:
-            chroma = self._turn(chroma.view(-1, 2, height, width))
+        chroma = self._turn(chroma.view(-1, 2, height, width))
         if self.keeps_size:  # each sample of chroma is repeated for all its pixels
             for dim, shift, side in zip((3, 2), self.layout.chroma_shifts, self.format.displayed_size, strict=True):
                 chroma = chroma.repeat_interleave(2**shift, dim).narrow(dim, 0, side)
