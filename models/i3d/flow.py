@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,10 @@ from models.i3d import CROP_SIZE
 from models.i3d.transforms import center_crop, quantize_flow
 from models.pwc.net import PWCNet, Pyramid
 from utils.stacks import Stack
+
+SMALL_BATCH = 16  # those of CPUs are smaller
+
+Item = TypeVar("Item")
 
 Pair = tuple[int, int]
 """The indices of two frames in the video."""
@@ -38,8 +43,7 @@ class StackFlows:
         self._flows = {pair: self._flows[pair] for pair in pairs if pair in self._flows}
         self._pyramids = {index: pyramid for index, pyramid in self._pyramids.items() if index in frames}
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._flows]
-        for start in range(0, len(new), self._pairs_per_batch):
-            batch = new[start : start + self._pairs_per_batch]
+        for batch in split_evenly(new, self._pairs_per_batch):
             keep = {stacks[-1].start, batch[-1][1]}
             self._flows.update(zip(batch, self._compute_batch(batch, frames, keep), strict=True))
         flows = torch.stack([self._flows[pair] for pair in pairs])
@@ -52,7 +56,7 @@ class StackFlows:
         new = [index for index in indices if index not in known]
         parts = list(known.values())
         if new:
-            parts.append(self._network.pyramid(torch.stack([frames[index] for index in new])))
+            parts.append(self._network.pyramid(torch.stack([frames[index] for index in fill_up(new)])))
         pyramid = {level: torch.cat([part[level] for part in parts]) for level in parts[0]}
         row_of = {index: row for row, index in enumerate([*known, *new])}
         self._pyramids = {index: self._pyramids[index] for index in keep & self._pyramids.keys()}
@@ -62,6 +66,27 @@ class StackFlows:
         first, second = (_select_rows(pyramid, [row_of[pair[side]] for pair in pairs]) for side in (0, 1))
         height, width = frames[pairs[0][0]].shape[1:]
         return quantize_flow(center_crop(self._network.flow(first, second, height, width), CROP_SIZE))
+
+
+def split_evenly(items: list[Item], most: int) -> list[list[Item]]:
+    """Return items in even batches of at most `most`, each as `fill_up` gives it; small ones need not be even."""
+    num_batches = max(1, -(-len(items) // _round_size(most, up=False)))
+    size = max(_round_size(-(-len(items) // num_batches)), min(most, SMALL_BATCH))
+    return [fill_up(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def fill_up(items: list[Item]) -> list[Item]:
+    """Return a batch with its last item repeated up to one of few sizes, by at most an eighth, and small ones as is.
+
+    A GPU plans the convolutions for each size of a batch anew, which takes some 65 ms: an estimate.
+    """
+    return items + items[-1:] * (_round_size(len(items)) - len(items))
+
+
+def _round_size(size: int, up: bool = True) -> int:
+    """Return the nearest number of four binary digits, followed by zeros, that is not below, or not above."""
+    unit = 1 << max(0, size.bit_length() - 4)
+    return -(-size // unit) * unit if up else size // unit * unit
 
 
 def _select_rows(pyramid: Pyramid, rows: Sequence[int]) -> Pyramid:

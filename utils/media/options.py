@@ -24,9 +24,6 @@ class DecodeOptions:
     on_open: Callable[[float], None] = _ignore
     """Called with the length in seconds that a file tells, if it does, when it is opened."""
 
-    video_engine: int | None = None
-    """The number of the GPU whose video engine decodes large frames, where it can; None: the CPU decodes all."""
-
     def __post_init__(self) -> None:
         if not 0 <= self.max_loss <= 1:
             raise ValueError(f"--max_loss {self.max_loss}: must be from 0 to 1")
