@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from utils.devices import CPU, DEFAULT_PRECISION, PRECISIONS, precision_on
+from utils.devices import DEFAULT_PRECISION, PRECISIONS, precision_on
 from utils.media.options import DecodeOptions
 from utils.option import option
 from utils.stacks import stacks
@@ -174,9 +174,6 @@ class FrameOptions(Options):
     min_side_size: int = option(256, "pixels that the smaller side is scaled to", metavar="N", changes_features=True)
     keep_frames: bool = option(False, "also write the scaled frames to <tmp_path>/<video>_frames, as PNG")
     tmp_path: str = option("./tmp", "where --keep_frames writes to", metavar="FOLDER")
-    hardware_decoding: bool = option(
-        False, "decode frames of 1280x720 and more on the GPU's video engine, where it knows the codec"
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -190,11 +187,6 @@ class FrameOptions(Options):
     @property
     def frames_path(self) -> str | None:
         return self.tmp_path if self.keep_frames else None
-
-    def check_devices(self, devices: Sequence[str]) -> None:
-        super().check_devices(devices)
-        if self.hardware_decoding and set(devices) == {CPU}:
-            raise ValueError("--hardware_decoding: that is done by GPUs, and none is used")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,8 +53,10 @@ class Job:
 
     def __call__(self, device: str) -> ExtractVideo:
         # Threads that wait for each other sleep, so that other work on the cores costs no more than its share.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
-        import torch
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # A GPU's memory that is free in pieces serves videos of other sizes. PYTORCH_CUDA_ALLOC_CONF goes before this.
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+        import torch  # which reads both
 
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // len(self.devices)))
         if device == CPU:

@@ -10,7 +10,14 @@ from utils.errors import OutOfMemoryError
 Result = TypeVar("Result")
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")  # in PyTorch's words
+OUT_OF_MEMORY = (  # in the words of PyTorch, cuBLAS and cuDNN
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "allocation_failed",
+    "unable to find an engine to execute this computation",  # after no plan of a convolution got its working space
+)
 
 
 def keep_freed_memory() -> None:
@@ -33,16 +40,16 @@ def items_that_fit(device: str, bytes_per_item: int, most: int, num_sharing: int
     return max(1, min(most, min(free // 2, total // (2 * num_sharing)) // bytes_per_item))
 
 
-def retry_with_half_batch(work: Callable[[int], Result], batch_size: int) -> Result:
-    """Return what `work` gives for that batch size, or for half of it where memory does not suffice.
+def retry_with_half_batch(work: Callable[[int], Result], batch_size: int) -> tuple[Result, int]:
+    """Return what `work` gives for a batch size, and that size: half the given one where memory did not suffice.
 
-    Raises OutOfMemoryError where that is too much as well.
+    Raises OutOfMemoryError where half of it is too much as well.
     """
     import torch
 
     for size in (batch_size, max(1, batch_size // 2)):
         try:
-            return work(size)
+            return work(size), size
         except (MemoryError, RuntimeError) as error:
             said = str(error) or type(error).__name__
             if not isinstance(error, MemoryError) and not any(words in said.lower() for words in OUT_OF_MEMORY):

@@ -1,6 +1,5 @@
 """Video -> I3D features of its RGB and flow streams."""
 
-import dataclasses
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -63,13 +62,13 @@ class Extractor:
 
         Raises MediaError, SaveError and OutOfMemoryError.
         """
-        return retry_with_half_batch(partial(self._extract, path, options, frames_folder), self.batch_size)
+        work = partial(self._extract, path, options, frames_folder)
+        features, self.batch_size = retry_with_half_batch(work, self.batch_size)
+        return features
 
     @torch.inference_mode()
     def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
         config = self.config
-        if config.hardware_decoding:
-            options = dataclasses.replace(options, video_engine=self.device.index)
         on_flow = None
         if config.keep_flow and frames_folder is not None:
             on_flow = flow_writer(frames_folder.with_name(frames_folder.name.removesuffix("_frames") + "_flow"))
@@ -81,7 +80,7 @@ class Extractor:
             frames_on_device(video, self.device, frames_folder) as frames,
         ):
             all_stacks = stacks(frames, config.stack_size + 1, config.step_size, config.tail == "cycle")
-            flows = None
+            flows = before = None
             while group := list(islice(all_stacks, max(1, batch_size // config.stack_size))):
                 for stream, network in self.i3d.items():
                     if stream == "rgb":
@@ -95,6 +94,13 @@ class Extractor:
                                 middle = min(stack.num_distinct, config.stack_size) // 2
                                 options.sketch.add_flow(stack.start, flow_in_pixels(of_stack[middle]))
                     rows[stream].append(network(images.transpose(1, 2).to(network.dtype)))
+                if self.device.type == "cuda":
+                    # At most two groups are under way, so that memory is bounded; a thread that waits sleeps.
+                    done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                    done.record()
+                    if before is not None:
+                        before.synchronize()
+                    before = done
                 for stack in group:
                     end = stack.start + min(stack.num_distinct, config.stack_size)
                     spans.append((float(stack.start / video.fps), float(end / video.fps)))

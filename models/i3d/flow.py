@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ from utils.flow_colours import colour_flow
 from utils.media.video import write_png
 from utils.outputs.atomic import saving
 from utils.stacks import Stack
+
+SMALL_BATCH = 16  # those of CPUs are smaller
+
+Item = TypeVar("Item")
 
 Pair = tuple[int, int]
 """The indices of two frames in the video."""
@@ -47,8 +52,7 @@ class StackFlows:
         self._flows = {pair: self._flows[pair] for pair in pairs if pair in self._flows}
         self._pyramids = {index: pyramid for index, pyramid in self._pyramids.items() if index in frames}
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._flows]
-        for start in range(0, len(new), self._pairs_per_batch):
-            batch = new[start : start + self._pairs_per_batch]
+        for batch in split_evenly(new, self._pairs_per_batch):
             keep = {stacks[-1].start, batch[-1][1]}
             self._flows.update(zip(batch, self._compute_batch(batch, frames, keep), strict=True))
         flows = torch.stack([self._flows[pair] for pair in pairs])
@@ -61,7 +65,7 @@ class StackFlows:
         new = [index for index in indices if index not in known]
         parts = list(known.values())
         if new:
-            parts.append(self._network.pyramid(torch.stack([frames[index] for index in new])))
+            parts.append(self._network.pyramid(torch.stack([frames[index] for index in fill_up(new)])))
         pyramid = {level: torch.cat([part[level] for part in parts]) for level in parts[0]}
         row_of = {index: row for row, index in enumerate([*known, *new])}
         self._pyramids = {index: self._pyramids[index] for index in keep & self._pyramids.keys()}
@@ -72,7 +76,7 @@ class StackFlows:
         height, width = frames[pairs[0][0]].shape[1:]
         flows = self._network.flow(first, second, height, width)
         if self._on_flow is not None:
-            for (index, following), flow in zip(pairs, flows, strict=True):
+            for (index, following), flow in dict(zip(pairs, flows, strict=True)).items():
                 if following == index + 1:  # not from the last frame of a tail to its first
                     self._on_flow(index, flow)
         return quantize_flow(center_crop(flows, CROP_SIZE))
@@ -89,6 +93,27 @@ def flow_writer(folder: Path) -> Callable[[int, Tensor], None]:
             write_png(colour_flow(flow.float().cpu().numpy(), FLOW_BOUND), folder / f"{index + 1:06d}.png")
 
     return write
+
+
+def split_evenly(items: list[Item], most: int) -> list[list[Item]]:
+    """Return items in even batches of at most `most`, each as `fill_up` gives it; small ones need not be even."""
+    num_batches = max(1, -(-len(items) // _round_size(most, up=False)))
+    size = max(_round_size(-(-len(items) // num_batches)), min(most, SMALL_BATCH))
+    return [fill_up(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def fill_up(items: list[Item]) -> list[Item]:
+    """Return a batch with its last item repeated up to one of few sizes, by at most an eighth, and small ones as is.
+
+    A GPU plans the convolutions for each size of a batch anew, which takes some 65 ms: an estimate.
+    """
+    return items + items[-1:] * (_round_size(len(items)) - len(items))
+
+
+def _round_size(size: int, up: bool = True) -> int:
+    """Return the nearest number of four binary digits, followed by zeros, that is not below, or not above."""
+    unit = 1 << max(0, size.bit_length() - 4)
+    return -(-size // unit) * unit if up else size // unit * unit
 
 
 def _select_rows(pyramid: Pyramid, rows: Sequence[int]) -> Pyramid:

@@ -45,7 +45,8 @@ class Extractor:
 
         Raises MediaError and OutOfMemoryError.
         """
-        return retry_with_half_batch(partial(self._extract, path, options), self.batch_size)
+        features, self.batch_size = retry_with_half_batch(partial(self._extract, path, options), self.batch_size)
+        return features
 
     @torch.inference_mode()
     def _extract(self, path: str, options: DecodeOptions, patches_per_batch: int) -> Features:

@@ -110,7 +110,7 @@ def test_values_reach_the_options_of_the_extractor_and_the_common_ones() -> None
         ("--feature_type i3d --video_paths a --batch_size 0", "--batch_size 0"),
         ("--feature_type i3d --video_paths a --device_ids cpu --precision fp16", "fp16: a CPU"),
         ("--feature_type i3d --video_paths a --precision fp8", "fp8"),
-        ("--feature_type i3d --video_paths a --device_ids cpu --hardware_decoding", "by GPUs"),
+        ("--feature_type i3d --video_paths a --hardware_decoding", "--hardware_decoding: there is no such option"),
         ("--feature_type i3d --video_paths a --device_ids gpu", "'gpu'"),
         ("--feature_type i3d --video_paths a --device_ids 4096", "4096: no such GPU here; there is .*cpu"),
         ("--feature_type i3d --video_paths a --device_ids 0 0", "0 is given twice"),

@@ -67,7 +67,7 @@ def test_features_are_those_of_the_cpu(
 def test_the_whole_program_works_on_a_gpu(tmp_path: Path, checkpoints: dict[str, str]) -> None:
     clips = [write_clip(tmp_path / f"{i}.mp4", [np.full((240, 320, 3), 30 * i, np.uint8)] * 30) for i in range(6)]
     command = [sys.executable, str(REPOSITORY / "main.py"), "--feature_type", "i3d", "--device_ids", "0"]
-    command += ["--stack_size", "16", "--step_size", "8", "--on_extraction", "save_numpy", "--hardware_decoding"]
+    command += ["--stack_size", "16", "--step_size", "8", "--on_extraction", "save_numpy"]
     command += ["--output_path", str(tmp_path / "output"), "--video_paths", *map(str, clips)]
     command += [f"--{option}={path}" for option, path in checkpoints.items()]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

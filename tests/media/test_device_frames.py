@@ -1,5 +1,8 @@
 """Frames that are scaled on the device, in chunks."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -53,3 +56,17 @@ def test_chunks_hold_no_more_than_so_many_bytes_or_one_frame(
     with Video(clip, 64) as video:
         assert len(list(scale_on_device(video, CPU))) == 17
     assert sizes == [frames_in_chunk * frame_bytes] * (17 // frames_in_chunk) + [frame_bytes] * (17 % frames_in_chunk)
+
+
+def test_a_chunk_ends_where_frames_of_as_many_bytes_have_another_format(tmp_path: Path) -> None:
+    both, rng = tmp_path / "both.ts", np.random.default_rng(0)
+    for size in ((120, 160, 3), (160, 120, 3), (120, 160, 3)):
+        part = write_clip(tmp_path / "part.ts", rng.integers(0, 256, (2, *size), np.uint8))
+        with both.open("ab") as file:
+            file.write(part.read_bytes())
+    with Video(str(both), 64) as video:
+        expected = [scale(torch.from_numpy(frame.data)[None], frame.format)[0] for frame in video.raw_frames()]
+    with Video(str(both), 64) as video:
+        given = list(scale_on_device(video, CPU))
+    assert len(given) == 6
+    assert (torch.stack(given).int() - torch.stack(expected).int()).abs().max() <= 1

@@ -18,7 +18,7 @@ from utils.media.video import Video
 Frames = npt.NDArray[np.uint8]
 
 SIZES = [(320, 240), (640, 480), (321, 241), (340, 256), (341, 256), (340, 255), (9, 8)]  # from the fourth: not scaled
-CODECS = {"yuvj420p": "mjpeg", "yuvj422p": "mjpeg", "yuvj444p": "mjpeg", "nv12": "rawvideo"}
+CODECS = {"yuvj420p": "mjpeg", "yuvj422p": "mjpeg", "yuvj444p": "mjpeg"}
 
 
 def write_noise(

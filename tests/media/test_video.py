@@ -6,12 +6,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
 
 from tests.helpers.clips import number_of, set_display_matrix, write_clip, write_numbered_clip
 from tests.helpers.recordings import remux
 from utils.errors import MediaError
-from utils.media.options import DecodeOptions
 from utils.media.raw_frame import LAYOUTS, SCALED, Bytes, RawFormat, RawFrame, copy_planes
 from utils.media.video import Video, scale_size, write_png
 
@@ -28,8 +26,8 @@ CLIPS = [
     ("full range.mkv", "mjpeg", "yuvj422p"),
     ("full colour.mkv", "ffv1", "yuv444p"),
     ("gray.mkv", "ffv1", "gray"),
-    ("two planes.nut", "rawvideo", "nv12"),
-    ("alpha.mkv", "ffv1", "bgra"),  # which is none of `LAYOUTS`, as those below
+    ("two planes.nut", "rawvideo", "nv12"),  # which is none of `LAYOUTS`, as those below
+    ("alpha.mkv", "ffv1", "bgra"),
     ("quarter.mkv", "ffv1", "yuv411p"),
     ("plane of alpha.mkv", "ffv1", "yuva420p"),
     ("twelve bits.mkv", "ffv1", "yuv420p12le"),
@@ -183,8 +181,8 @@ def test_the_memory_of_pictures_can_be_given(tmp_path: Path, pixel_format: str) 
     path = write_numbered_clip(tmp_path / "clip.mkv", 5, codec="ffv1", pixel_format=pixel_format)
     given: list[Bytes] = []
 
-    def allocate(num_bytes: int) -> Bytes:
-        given.append(np.zeros(num_bytes, np.uint8))
+    def allocate(raw_format: RawFormat) -> Bytes:
+        given.append(np.zeros(raw_format.num_bytes, np.uint8))
         return given[-1]
 
     with Video(str(path), 256) as video:
@@ -218,28 +216,3 @@ def test_a_png_holds_the_frame_to_the_bit(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "frame.png")) as picture:
         decoded = next(picture.decode(video=0)).to_ndarray(format="rgb24")
     assert (decoded == frame).all()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_where_there_is_no_video_engine_the_cpu_decodes_and_says_so_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    large = write_clip(tmp_path / "large.mp4", [np.full((720, 1280, 3), 20 * i, np.uint8) for i in range(3)])
-    with Video(str(large), 256) as video:
-        expected = list(video)
-    for _ in range(2):
-        with Video(str(large), 256, options=DecodeOptions(video_engine=0)) as video:
-            assert np.array_equal(list(video), expected)
-    assert caplog.text.count("the video engine of GPU 0 cannot be used") == 1
-
-
-@pytest.mark.parametrize(("height", "is_asked"), [(718, False), (720, True)])
-def test_only_large_frames_are_for_a_video_engine(
-    tmp_path: Path, height: int, is_asked: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engines = []
-    monkeypatch.setattr("utils.media.video.HWAccel", lambda *arguments, **_: engines.append(arguments))
-    path = write_clip(tmp_path / "clip.mp4", [np.zeros((height, 1280, 3), np.uint8)])
-    with Video(str(path), 256, options=DecodeOptions(video_engine=2)) as video:
-        assert len(list(video)) == 1
-    assert engines == ([("cuda", 2)] if is_asked else [])

@@ -8,7 +8,6 @@ from typing import Any
 
 import av
 import av.logging
-from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 
 from utils.errors import MediaError
@@ -36,14 +35,11 @@ BROADCAST = ("mpegts", "mpeg")  # containers that can be entered at any place, a
 
 
 class Container:
-    """A media file that is open, until `close`. Raises MediaError for what is none, or not allowed.
-
-    With `hwaccel` its frames are decoded there; raises DecodeErrors where there is no such thing.
-    """
+    """A media file that is open, until `close`. Raises MediaError for what is none, or not allowed."""
 
     _is_open = False
 
-    def __init__(self, path: str, options: DecodeOptions, hwaccel: HWAccel | None = None) -> None:
+    def __init__(self, path: str, options: DecodeOptions) -> None:
         self.path = path
         self.options = options
         self.demuxer_errors: list[str] = []
@@ -58,11 +54,10 @@ class Container:
                     options=codec_options(options),  # of the decoders that look into the streams
                     container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
                     metadata_errors="replace",
-                    hwaccel=hwaccel,
                 )
         except BaseException as error:
             demuxer_errors.stop()
-            if hwaccel is not None or not isinstance(error, DecodeErrors):
+            if not isinstance(error, DecodeErrors):
                 raise
             raise MediaError("unreadable", f"{path}: not a media file that can be read: {cause(error)}") from error
         self._is_open = True

@@ -4,16 +4,17 @@ import contextlib
 import shutil
 from collections import deque
 from collections.abc import Generator, Iterator
-from itertools import groupby
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from utils.devices import device_context
 from utils.media.prefetch import prefetch
-from utils.media.raw_frame import Bytes, RawFrame
+from utils.media.raw_frame import Bytes, RawFormat
 from utils.media.scaling import scale
 from utils.media.video import Video, write_png
 from utils.outputs.atomic import saving
@@ -54,20 +55,18 @@ def scale_on_device(video: Video, device: torch.device) -> Generator[Tensor, Non
     Their planes lie in page-locked memory until they are copied, in all a few chunks. A GPU copies and scales them in
     a stream of its own, so that this overlaps with the computations of the current stream.
     """
-    copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    copying = _copy_stream(device) if device.type == "cuda" else None
     in_progress: deque[torch.cuda.Event] = deque()
     with contextlib.closing(prefetch(_decode_chunks(video, device), CHUNKS_AHEAD)) as chunks:
         for chunk in chunks:
             if len(in_progress) == CHUNKS_AHEAD:
                 in_progress.popleft().synchronize()
             with torch.cuda.stream(copying) if copying else contextlib.nullcontext():
-                data = chunk.rows[: len(chunk.frames)].to(device, non_blocking=True)
-                groups = [(form, len(list(group))) for form, group in groupby(frame.format for frame in chunk.frames)]
-                parts = torch.split(data, [number for _, number in groups])
-                scaled = [scale(part, form) for part, (form, _) in zip(parts, groups, strict=True)]
-                frames = torch.cat(scaled) if len(scaled) > 1 else scaled[0]  # nearly always one, without a copy
+                num_frames = chunk.order[-1] + 1
+                frames = scale(chunk.rows[:num_frames].to(device, non_blocking=True), chunk.format)
             if copying:
-                in_progress.append(done := copying.record_event())
+                done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                in_progress.append(copying.record_event(done))
                 computing = torch.cuda.current_stream(device)
                 computing.wait_event(done)
                 frames.record_stream(computing)
@@ -75,37 +74,43 @@ def scale_on_device(video: Video, device: torch.device) -> Generator[Tensor, Non
                 yield frames[index]
 
 
+@lru_cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of this process for copies to a device: PyTorch caches memory for each stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 class _Chunk(NamedTuple):
-    """Raw frames in the rows of one piece of memory, and for each frame to yield its index: they may be repeated."""
+    """Raw frames of one format, and for each frame to yield the row of it: they may be repeated."""
 
     rows: Tensor
-    frames: list[RawFrame]
+    format: RawFormat
     order: list[int]
 
 
 def _decode_chunks(video: Video, device: torch.device) -> Iterator[_Chunk]:
-    rows = torch.empty(0, 0, dtype=torch.uint8)
+    chunk: _Chunk | None = None
+    views = np.empty((0, 0), np.uint8)  # of the chunk's rows
     num_used = 0
 
-    def allocate(num_bytes: int) -> Bytes:
-        """Return the next free row; a new chunk begins where this one is full or its rows have another length."""
-        nonlocal rows, num_used
-        if num_used == len(rows) or rows.shape[1] != num_bytes:
-            num_rows = max(1, min(CHUNK_FRAMES, CHUNK_BYTES // num_bytes))
-            rows = torch.empty(num_rows, num_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
-            num_used = 0
-        row: Bytes = rows[num_used].numpy()
+    def allocate(raw_format: RawFormat) -> Bytes:
+        """Return the next free row, of a new chunk where this one is full or of another format."""
+        nonlocal chunk, views, num_used
+        if chunk is None or num_used == len(views) or raw_format != chunk.format:
+            num_rows = max(1, min(CHUNK_FRAMES, CHUNK_BYTES // raw_format.num_bytes))
+            rows = torch.empty(num_rows, raw_format.num_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
+            chunk, views, num_used = _Chunk(rows, raw_format, []), rows.numpy(), 0
         num_used += 1
+        row: Bytes = views[num_used - 1]
         return row
 
-    chunk = _Chunk(rows, [], [])
     with device_context(str(device)):  # which the page-locked memory belongs to
-        for frame in video.raw_frames(allocate):
-            if rows is not chunk.rows:
-                if chunk.frames:
-                    yield chunk
-                chunk = _Chunk(rows, [], [])
-            if not chunk.frames or frame is not chunk.frames[-1]:
-                chunk.frames.append(frame)
-            chunk.order.append(len(chunk.frames) - 1)
-    yield chunk
+        previous = None
+        for _ in video.raw_frames(allocate):
+            assert chunk is not None  # because there is a frame in it
+            if previous is not None and chunk is not previous:
+                yield previous
+            chunk.order.append(num_used - 1)
+            previous = chunk
+    if previous is not None:
+        yield previous

@@ -3,6 +3,7 @@
 The frame filter `fps` of FFmpeg rounds otherwise: features of published datasets were made with `-r`.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -15,26 +16,34 @@ Item = TypeVar("Item")
 SLACK, SLACK_BEFORE = Fraction(11, 10), Fraction(6, 10)
 
 
-def to_constant_fps(timed: Iterable[tuple[Fraction, Item]], rate: Fraction, own_rate: Fraction) -> Iterator[Item]:
-    """Items at `rate` a second, from (seconds, item) pairs in order of time that come at about `own_rate`.
+def to_constant_fps(
+    timed: Iterable[tuple[int, Item]], seconds_per_tick: Fraction, rate: Fraction, own_rate: Fraction
+) -> Iterator[Item]:
+    """Items at `rate` a second, from (ticks, item) pairs in order of time that come at about `own_rate`.
 
     Output i is what is shown i / rate seconds after the first item, give or take a slot. An item that comes too
     early for its slot is left out. One that comes late fills the slots up to its end, where it left a gap, with the
     item before it; the last item lasts as long as such gaps before it.
     """
+    # In parts of a slot, so small that all times are whole numbers of them: fractions take 10 us a frame.
+    slots_per_tick = rate * seconds_per_tick
+    length = min(rate / own_rate, Fraction(1))  # of an item, in slots
+    slot = math.lcm(slots_per_tick.denominator, length.denominator, SLACK.denominator)
+    tick_parts, length_parts, slack = int(slots_per_tick * slot), int(length * slot), int(SLACK * slot)
     num_given = 0
     first = None
     previous = None
     gaps: deque[int] = deque([0, 0, 0], maxlen=3)
-    length = min(rate / own_rate, Fraction(1))  # of an item, in slots
-    for seconds, item in timed:
-        first = seconds if first is None else first
-        gap = (seconds - first) * rate - num_given  # slots between the last output's end and this item
-        until = gap + length
-        repeats = 0 if until < -SLACK else 1 if until <= SLACK else round(until)
-        of_previous = min(round(gap - SLACK_BEFORE), repeats) if repeats > 1 and gap > SLACK else 0
-        for slot in range(repeats):
-            yield item if slot >= of_previous or previous is None else previous
+    for ticks, item in timed:
+        first = ticks if first is None else first
+        gap = (ticks - first) * tick_parts - num_given * slot  # between the last output's end and this item
+        until = gap + length_parts
+        repeats = 0 if until < -slack else 1 if until <= slack else round(Fraction(until, slot))
+        of_previous = 0
+        if repeats > 1 and gap > slack:
+            of_previous = min(round(Fraction(gap, slot) - SLACK_BEFORE), repeats)
+        for number in range(repeats):
+            yield item if number >= of_previous or previous is None else previous
         num_given += repeats
         gaps.append(of_previous)
         previous = item

@@ -30,9 +30,6 @@ class DecodeOptions:
     sketch: "Sketch | None" = None
     """Is handed what there is to see of the video, for the report."""
 
-    video_engine: int | None = None
-    """The number of the GPU whose video engine decodes large frames, where it can; None: the CPU decodes all."""
-
     def __post_init__(self) -> None:
         if not 0 <= self.max_loss <= 1:
             raise ValueError(f"--max_loss {self.max_loss}: must be from 0 to 1")

@@ -13,11 +13,10 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Layout:
-    """The planes of a pixel format: luma and, except for gray, chroma, in one plane or two."""
+    """The planes of a pixel format: luma and, except for gray, U and V."""
 
     bits: int  # of a sample; it takes a byte, or two, the lower one first, where it has more than eight bits
     chroma_shifts: tuple[int, int] | None  # chroma is narrower and lower than luma by these powers of two
-    is_interleaved: bool = False  # U and V alternate in one plane
 
 
 LAYOUTS = {  # by FFmpeg's names
@@ -27,7 +26,6 @@ LAYOUTS = {  # by FFmpeg's names
     "yuvj422p": Layout(8, (1, 0)),
     "yuv444p": Layout(8, (0, 0)),
     "yuvj444p": Layout(8, (0, 0)),
-    "nv12": Layout(8, (1, 1), is_interleaved=True),
     "gray": Layout(8, None),
     "yuv420p10le": Layout(10, (1, 1)),
 }
@@ -57,7 +55,7 @@ class RawFormat:
         planes = [(self.height, self.width * num_bytes)]
         if layout.chroma_shifts is not None:
             width, height = self.chroma_size
-            planes += [(height, 2 * width * num_bytes)] if layout.is_interleaved else [(height, width * num_bytes)] * 2
+            planes += [(height, width * num_bytes)] * 2
         return planes
 
     @property
@@ -94,7 +92,7 @@ def copy_planes(frame: av.VideoFrame, raw_format: RawFormat, data: Bytes) -> Non
     """Pack the planes of a decoded frame of that format into `data`."""
     begin = 0
     for plane, shape in zip(frame.planes, raw_format.planes, strict=True):
-        line = plane.line_size  # negative where the last row is stored first
-        first = max(0, -line * (shape[0] - 1))
-        np.copyto(np.ndarray(shape, np.uint8, data, begin), np.ndarray(shape, np.uint8, plane, first, (line, 1)))
-        begin += shape[0] * shape[1]
+        line, end = plane.line_size, begin + shape[0] * shape[1]
+        first = max(0, -line * (shape[0] - 1))  # because a line is negative where the last row is stored first
+        data[begin:end].reshape(shape)[:] = np.ndarray(shape, np.uint8, plane, first, (line, 1))
+        begin = end

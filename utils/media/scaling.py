@@ -76,8 +76,7 @@ class _Scaler:
             return
         is_subsampled = shifts != (0, 0)
         self.has_full_chroma = not is_subsampled or target[0] % 2 == 1
-        is_planar = self.layout.bits == 8 and not self.layout.is_interleaved
-        self.keeps_size = size == target and is_subsampled and is_planar and target[1] % 2 == 0
+        self.keeps_size = size == target and is_subsampled and self.layout.bits == 8 and target[1] % 2 == 0
         chroma_size = raw_format.chroma_size[::-1] if raw_format.is_transposed else raw_format.chroma_size
         chroma_target = target if self.has_full_chroma else (target[0] // 2, target[1])
         self.chroma = plane_filters(chroma_size, chroma_target, self.layout.bits, device)
@@ -89,10 +88,7 @@ class _Scaler:
         if self.layout.chroma_shifts is None:
             return (scale_planes(luma, self.luma)[:, 0] + 0.5,) * 3
         width, height = self.format.chroma_size
-        if self.layout.is_interleaved:
-            chroma = self._turn(chroma.view(-1, height, width, 2).permute(0, 3, 1, 2))
-        else:
-            chroma = self._turn(chroma.view(-1, 2, height, width))
+        chroma = self._turn(chroma.view(-1, 2, height, width))
         if self.keeps_size:  # each sample of chroma is repeated for all its pixels
             for dim, shift, side in zip((3, 2), self.layout.chroma_shifts, self.format.displayed_size, strict=True):
                 chroma = chroma.repeat_interleave(2**shift, dim).narrow(dim, 0, side)
@@ -125,7 +121,7 @@ def scale_planes(planes: Tensor, filters: list[Filter]) -> Tensor:
     """Scale samples (B, C, H, W) to grey levels (B, C, H', W')."""
     batch, channels, height, _ = planes.shape
     (row_taps, row_weights), (column_taps, column_weights) = filters
-    columns = planes.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).flatten(1)
+    columns = planes.permute(3, 0, 1, 2).contiguous().float().flatten(1)  # transposed while samples are small
     sums = F.embedding_bag(row_taps, columns, per_sample_weights=row_weights, mode="sum")  # (W', B C H)
     sums = sums.floor_().clamp_(max=LARGEST_SUM)
     rows = sums.view(-1, batch, channels, height).permute(3, 1, 2, 0).reshape(height, -1)

@@ -3,7 +3,6 @@
 FFmpeg's own libraries, through PyAV, decode, pace and scale, so that frames are those of the `ffmpeg` command line.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,29 +15,24 @@ import av
 import av.filter
 import numpy as np
 import numpy.typing as npt
-from av.codec.hwaccel import HWAccel
 from av.sidedata.sidedata import SideDataContainer
 
 from utils.errors import MediaError
-from utils.media.container import BROADCAST, FALLBACK_FPS, RESTART_SECONDS, Container, DecodeErrors, cause
+from utils.media.container import BROADCAST, FALLBACK_FPS, MIN_GAP_SECONDS, RESTART_SECONDS, Container
 from utils.media.decoder import Decoder
 from utils.media.frame_rate import to_constant_fps
 from utils.media.options import DecodeOptions
 from utils.media.raw_frame import LAYOUTS, SCALED, Bytes, RawFormat, RawFrame, copy_planes
 from utils.media.reader import MediaReader
 
-_warn_once = lru_cache(logging.getLogger("video_features").warning)
-
 Frame = npt.NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 
 Item = TypeVar("Item")
 
-LARGE_PIXELS = 1280 * 720  # of a frame that a video engine decodes faster than a core of a CPU
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
 MAX_FPS = 1000  # that a video is believed to have
 MIN_FPS_RATIO = Fraction(1, 4)  # of the rate that is believed to be a video's to that of its frames' times
-
 
 # FFmpeg's ways to transpose, numbered: 1 mirrors the result from left to right, and 2 from top to bottom.
 TRANSPOSES = ("transpose=cclock_flip", "transpose=clock", "transpose=cclock", "transpose=clock_flip")
@@ -78,13 +72,14 @@ class Video(MediaReader):
         self.min_side_size = min_side_size
         self._display: _Display | None = None
         self._graph: av.filter.Graph | None = None
-        self._container = _reopen_for_video_engine(Container(path, options or DecodeOptions()))
+        self._container = Container(path, options or DecodeOptions())
         with self._closing_on_failure():
             stream = self._container.video()
             if stream is None:
                 raise MediaError("no_video", f"{path}: no video stream")
             self._decoder = Decoder(self._container, stream)
-            self._stream = stream
+            assert stream.time_base is not None  # every demuxed stream has one
+            self._time_base = stream.time_base  # seconds of a tick
             self._own_fps = max(stream.average_rate or Fraction(0), Fraction(0)) or _measure_fps(self._container)
             self.fps = Fraction(extraction_fps).limit_denominator(10**6) if extraction_fps else self._own_fps
             if self.fps > MAX_FPS:
@@ -95,19 +90,19 @@ class Video(MediaReader):
     def __iter__(self) -> Iterator[Frame]:
         return self._at_constant_rate(self._scale)
 
-    def raw_frames(self, allocate: Callable[[int], Bytes] | None = None) -> Iterator[RawFrame]:
+    def raw_frames(self, allocate: Callable[[RawFormat], Bytes] | None = None) -> Iterator[RawFrame]:
         """Instead of the frames that iterating gives, what they are made of, for `scaling.scale`.
 
-        One that is repeated is the same object again. `allocate` gives the memory of one for a number of bytes. Those
-        of one video may be of several formats, but not of several scaled sizes. What is stored in a way that
-        is not of `LAYOUTS` is scaled already.
+        One that is repeated is the same object again. `allocate` gives the memory of one, once each. Those of one
+        video may be of several formats, but not of several scaled sizes. What is stored in a way that is not of
+        `LAYOUTS` is scaled already.
         """
 
         def copy(decoded: av.VideoFrame) -> RawFrame:
             colours = decoded.colorspace, decoded.color_range, decoded.color_trc, decoded.color_primaries
             display = self._find_display(decoded)
             form = _find_raw_format(decoded.format.name, decoded.width, decoded.height, colours, display)
-            data = allocate(form.num_bytes) if allocate else np.empty(form.num_bytes, np.uint8)
+            data = allocate(form) if allocate else np.empty(form.num_bytes, np.uint8)
             if form.pixels == SCALED:
                 np.copyto(data.reshape(form.height, form.width, 3), self._scale(decoded))
             else:
@@ -120,7 +115,7 @@ class Video(MediaReader):
         """Yield frames at the constant rate, of which those that are repeated are made once."""
         last: tuple[av.VideoFrame, Item] | None = None
         with self._failing_as_corrupt():
-            for decoded in to_constant_fps(self._timed(), self.fps, self._own_fps):
+            for decoded in to_constant_fps(self._timed(), self._time_base, self.fps, self._own_fps):
                 if last is None or decoded is not last[0]:
                     last = decoded, make(decoded)
                 self.num_frames += 1
@@ -128,15 +123,15 @@ class Video(MediaReader):
         if last is None:
             raise MediaError("unreadable", f"{self.path}: its video stream holds no frame")
 
-    def _timed(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-        """Yield the decoded frames in order of display, with the seconds they are shown at, which grow.
+    def _timed(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield the decoded frames in order of display, with the times they are shown at, which grow, in ticks.
 
         AVI knows no display times: its frames are paced as they are stored. Where a time is missing or does not
         grow, the frame follows the one before; so it does where the clock starts anew.
         """
-        format_name = self._container.av.format.name
-        time_base = self._stream.time_base
-        assert time_base is not None  # every demuxed stream has one
+        format_name, time_base = self._container.av.format.name, self._time_base
+        is_broadcast = format_name in BROADCAST
+        restart, sure_gap = RESTART_SECONDS // time_base, MIN_GAP_SECONDS // time_base
         step = max(1, round(1 / (self._own_fps * time_base)))
         first = last = num_decoded = 0
         skew = 0  # of a clock that started anew
@@ -144,19 +139,19 @@ class Video(MediaReader):
             stored = decoded.dts if format_name == "avi" else decoded.pts
             following = last + step
             time = following if stored is None else stored + skew
-            jump = (time - last) * time_base
+            jump = time - last
             if num_decoded == 1:
                 first = time = stored or 0
-            elif format_name in BROADCAST and abs(jump) > RESTART_SECONDS:
+            elif is_broadcast and abs(jump) > restart:
                 skew += following - time
                 time = following
-            elif not self._container.allows_gap(jump, (time - first) * time_base):
-                self._decoder.missing.refuse("corrupt", f"its time jumps by {float(jump):.0f} s")
+            elif jump > sure_gap and not self._container.allows_gap(jump * time_base, (time - first) * time_base):
+                self._decoder.missing.refuse("corrupt", f"its time jumps by {float(jump * time_base):.0f} s")
                 time = following
             elif time <= last:
                 time = following
             last = time
-            yield last * time_base, cast(av.VideoFrame, decoded)
+            yield last, cast(av.VideoFrame, decoded)
         seconds = (last - first) * time_base
         if self.fps == self._own_fps and self.fps * seconds < MIN_FPS_RATIO * (num_decoded - 1):
             self._decoder.missing.refuse("corrupt", f"its frames are not of {float(self.fps):g} a second, as it says")
@@ -194,20 +189,6 @@ def scale_size(width: int, height: int, min_side_size: int) -> tuple[int, int]:
 def write_png(frame: Frame, path: Path) -> None:
     """Save a frame without loss."""
     av.VideoFrame.from_ndarray(frame, format="rgb24").save(path, pred="none")
-
-
-def _reopen_for_video_engine(container: Container) -> Container:
-    """Return the file, opened anew for a GPU's video engine if that is wanted, there, and its frames are large."""
-    stream, engine = container.video(), container.options.video_engine
-    if engine is None or stream is None or stream.width * stream.height < LARGE_PIXELS:
-        return container
-    try:
-        again = Container(container.path, container.options, HWAccel("cuda", engine, allow_software_fallback=True))
-    except DecodeErrors as error:
-        _warn_once("The CPU decodes: the video engine of GPU %d cannot be used: %s", engine, cause(error))
-        return container
-    container.close()
-    return again
 
 
 def _measure_fps(container: Container) -> Fraction:

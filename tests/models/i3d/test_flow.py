@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.i3d.flow import StackFlows
+from models.i3d.flow import StackFlows, split_evenly
 from models.i3d.transforms import quantize_flow
 from utils.stacks import stacks
 
@@ -55,7 +55,7 @@ def _small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("stacks_at_once", [1, 3, 9])
-@pytest.mark.parametrize("pairs_per_batch", [1, 3, 100])
+@pytest.mark.parametrize("pairs_per_batch", [1, 3, 12])
 @pytest.mark.parametrize("step_size", [1, 4, 9, 10])
 def test_each_pyramid_and_each_flow_is_computed_once(step_size: int, pairs_per_batch: int, stacks_at_once: int) -> None:
     num_frames = 11 + 3 * step_size  # full stacks only
@@ -87,3 +87,45 @@ def test_the_tail_wraps_from_the_last_frame_to_its_first(stacks_at_once: int) ->
 def test_pairs_of_several_stacks_are_computed_together() -> None:
     network = run(11 + 3 * 2, 10, 2, 100, stacks_at_once=4)
     assert network.batches == [16]
+
+
+def test_what_a_batch_is_filled_up_with_changes_no_flow() -> None:
+    network = run(11 + 3 * 9, 10, 9, 100, stacks_at_once=9)
+    assert network.batches == [40], "37 pairs"
+    assert network.pyramids.total() == 40, "38 frames"
+    assert run(301, 10, 10, 256, stacks_at_once=30).batches == [160, 144], "300 pairs"
+
+
+@pytest.mark.parametrize(
+    ("number", "most", "sizes"),
+    [
+        (256, 191, [128, 128]),
+        (64, 4, [4] * 16),
+        (9, 4, [4, 4, 1]),
+        (21, 20, [16, 5]),
+        (40, 30, [20, 20]),
+        (17, 256, [18]),
+        (200, 200, [104, 96]),
+        (129, 256, [144]),
+        (3, 1, [1, 1, 1]),
+        (0, 4, []),
+    ],
+)
+def test_items_are_split_into_even_batches_of_few_sizes(number: int, most: int, sizes: list[int]) -> None:
+    assert [len(batch) for batch in split_evenly(list(range(number)), most)] == sizes
+
+
+@pytest.mark.parametrize("most", [1, 4, 16, 100, 191, 256])
+def test_batches_hold_all_items_in_order_and_little_else(most: int) -> None:
+    sizes = set()
+    for number in range(1, 3 * most):
+        batches = split_evenly(list(range(number)), most)
+        items = [item for batch in batches for item in batch]
+        assert items[:number] == list(range(number))
+        assert set(items[number:]) <= {number - 1}
+        assert len(items) - number <= len(batches[-1]) // 8
+        assert len({len(batch) for batch in batches[:-1]}) <= 1
+        assert len(batches) == -(-number // len(batches[0]))
+        sizes |= set(map(len, batches))
+    assert max(sizes) <= most
+    assert len(sizes) <= 48
