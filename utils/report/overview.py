@@ -65,17 +65,8 @@ def write_overview(output: Path) -> Path:
         links = _find_pages(report, feature_type)
         videos += [(path, row, links.get(path)) for path, row in rows.items()]
     videos.sort(key=lambda video: _STATES.index(_state_of(video[1])))
-    table, num_listed = _pack(videos)
-    write_html(
-        page,
-        "overview.html",
-        "overview.js",
-        output=os.path.abspath(output),
-        sections=sections,
-        table=table,
-        num_listed=num_listed,
-        num_videos=len(videos),
-    )
+    values = _pack(videos) | {"num_videos": len(videos), "sections": sections, "output": os.path.abspath(output)}
+    write_html(page, "overview.html", "overview.js", **values)
     return page
 
 
@@ -141,7 +132,7 @@ def _measure_speed(rows: dict[str, Row], began: object) -> dict[str, Any] | None
     return {"bars": bars, "duration": clock(duration), "mean": sum(seconds for _, seconds in done) / duration}
 
 
-def _pack(videos: Sequence[tuple[str, Row, str | None]]) -> tuple[str, int]:
+def _pack(videos: Sequence[tuple[str, Row, str | None]]) -> dict[str, Any]:
     """Return the table, compressed, and how many videos are in it: the first ones that have room."""
     num_listed = min(len(videos), MOST_ROWS)
     while True:
@@ -156,7 +147,7 @@ def _pack(videos: Sequence[tuple[str, Row, str | None]]) -> tuple[str, int]:
         text = json.dumps({"folders": list(folders), "rows": lines}, separators=(",", ":"))
         table = base64.b64encode(gzip.compress(text.encode(), 6)).decode()
         if len(table) <= MOST_TABLE_BYTES:
-            return table, num_listed
+            return {"table": table, "num_listed": num_listed}
         num_listed //= 2
 
 

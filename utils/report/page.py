@@ -62,21 +62,11 @@ def write_page(report: Path, stem: str) -> None:
     seconds = max(max(part["seconds"], part["rows"]["end"]) for part in parts)
     step = next((nice for nice in NICE_SECONDS if seconds / nice <= MOST_TICKS), seconds)
     ticks = [(i * step / seconds * 100, clock(i * step, int(step < 1))) for i in range(int(seconds / step) + 1)]
-    path = parts[0]["path"]
-    write_html(
-        page,
-        "page.html",
-        "page.js",
-        name=os.path.basename(path),
-        folder=os.path.dirname(path),
-        seconds=seconds,
-        parts=parts,
-        ticks=ticks,
-        data={"seconds": seconds, "parts": [part["rows"] | {"title": part["title"]} for part in parts]},
-        video=url(path, page.parent),
-        index=url(report / "index.html", page.parent),
-        output=os.path.abspath(report.parent),
-    )
+    path, data = parts[0]["path"], [part["rows"] | {"title": part["title"]} for part in parts]
+    names = {"name": os.path.basename(path), "folder": os.path.dirname(path), "output": os.path.abspath(report.parent)}
+    links = {"video": url(path, page.parent), "index": url(report / "index.html", page.parent)}
+    values = {"seconds": seconds, "ticks": ticks, "parts": parts, "data": {"seconds": seconds, "parts": data}}
+    write_html(page, "page.html", "page.js", **names, **links, **values)
 
 
 def _describe(path: str, features: Features, files: Sequence[str]) -> dict[str, Any]:
@@ -160,9 +150,7 @@ class _Plots:
         best = np.argsort(-probabilities.mean(axis=0), kind="stable")[:NUM_CLASSES]
         columns = on_axis(probabilities[:, best], self._spans, self._seconds)
         high = float(np.nanmax(columns))
-        note = (
-            f"The likeliest classes of the whole video and how likely each is in each row: dark 0 %, light {high:.0%}."
-        )
+        note = f"The likeliest classes of the whole video, and how likely they are: dark 0 %, light {high:.0%}."
         file = self._save("classes", colour(columns, 0, high), CLASSES_BYTES)
         labels = [predictions.classes[index] for index in best]
         self._add("rows", "What it resembles", note, file=file, labels=labels, high=f"{high:.0%}")
@@ -190,9 +178,8 @@ class _Plots:
             if len(rows) > 1:
                 between = (centres[1:] + centres[:-1]) / 2
                 begins = starts[starts < len(between)]
-                cosines.append(
-                    _line(name, between[begins], np.minimum.reduceat((unit[1:] * unit[:-1]).sum(axis=1), begins))
-                )
+                alike = np.minimum.reduceat((unit[1:] * unit[:-1]).sum(axis=1), begins)
+                cosines.append(_line(name, between[begins], alike))
         of = f" Each point is the {{}} of {group} rows." if group > 1 else ""
         note = f"How large the features are (length of the vector), as a part of the largest: {', '.join(largest)}."
         self._add("curves", "Size of features", note + of.format("largest"), lines=lengths, low=0.0, high=1.0)
