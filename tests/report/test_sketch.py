@@ -31,7 +31,7 @@ def watch(num_frames: int, size: int, step: int, extra: int) -> tuple[Sketch, li
 
 
 SHAPES = [(1, 16, 8), (5, 16, 8), (16, 16, 8), (17, 16, 8), (60, 16, 8), (63, 16, 16), (64, 16, 20), (77, 16, 40)]
-SHAPES += [(5, 1, 1), (4021, 16, 8), (3000, 9, 1)]
+SHAPES += [(5, 1, 1), (4021, 16, 8), (1000, 9, 1)]
 
 
 @pytest.mark.parametrize("extra", [0, 1])
@@ -76,5 +76,5 @@ def test_sound_is_the_mean_of_what_has_no_room(num_rows: int) -> None:
     width, rest = divmod(len(sound.levels), num_rows)
     assert rest == 0
     assert width == 96 or len(sound.levels) <= MOST_COLUMNS < 2 * len(sound.levels)
-    means = [part.mean(dim=0) for part in torch.split(patches.flatten(0, 1), 96 // width)]
-    np.testing.assert_allclose(sound.levels, torch.stack(means), atol=1e-6)
+    means = patches.numpy().reshape(len(sound.levels), 96 // width, 64).mean(axis=1)
+    np.testing.assert_allclose(sound.levels, means, atol=1e-6)
