@@ -131,8 +131,8 @@ class _Plots:
             wheel = self._save("wheel", colour_wheel(WHEEL_SIDE), FLOW_BYTES)
             note = (
                 "How these frames move to the next one, as the network sees it. The colour tells where to, as on the "
-                f"wheel: red to the right, blue to the left. White stands still, the full colour moves {scale:.1f} "
-                "pixels, a darker one more."
+                f"wheel: red to the right, blue to the left. White is no move, the full colour one of {scale:.1f} "
+                "pixels, a darker one a longer one."
             )
             self._add("strip", "Motion (optical flow)", note, file=file, wheel=wheel, **common)
 
