@@ -91,7 +91,7 @@ class I3D(nn.Module):
 
         Batch norms are folded into convolutions. For a GPU, biases stay float32 and are added by `add_and_activate`,
         a block's pointwise convolutions are merged, and in 16 bits the weights of the first three layers, whose
-        rounding costs most, have two terms.
+        rounding costs most, have two terms, and the input is scaled.
         """
         if for_gpu and dtype.itemsize == 2:
             self.stem.num_terms = self.point_2b.num_terms = self.space_2c.num_terms = 2
@@ -134,9 +134,8 @@ class Unit(nn.Module):
         norm: Any = self.norm  # a BatchNorm3d
         statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
         weights, bias = map(torch.Tensor.detach, fuse_conv_bn_weights(self.conv.weight, None, *statistics))
-        weights = weights / self.input_scale
         if self.num_terms == 2:
-            weights = split_weights(weights, dtype)
+            weights = split_weights(weights / self.input_scale, dtype)
             self.copies_input, self.conv.padding = True, (0, 0, 0)
         self.conv.weight = nn.Parameter(weights.to(dtype), requires_grad=False)
         if separates_bias:
@@ -186,7 +185,7 @@ class Pool(nn.Module):
         images = F.max_pool2d(images, self.size[1:], self.stride[1:], [side for side, _ in space], ceil_mode=True)
         x = images.view(len(x), -1, *images.shape[1:]).transpose(1, 2)
         size, stride = self.size[0], self.stride[0]
-        if size == 1:
+        if size == stride == 1:
             return x
         pooled = x[:, :, ::stride].clone()  # a window for each frame at offset 0
         for offset in [*range(-before, 0), *range(1, size - before)]:
