@@ -101,13 +101,13 @@ def test_the_deepmind_variant_has_the_larger_epsilon(
 def test_networks_optimized_for_either_device_give_the_features_of_the_smallest_stack(
     variant: str, checkpoints: dict[str, str]
 ) -> None:
-    images = torch.rand(2, 9, 2, 224, 224, generator=torch.Generator().manual_seed(0)).transpose(1, 2) * 2 - 1
+    images = torch.rand(1, 9, 2, 224, 224, generator=torch.Generator().manual_seed(0)).transpose(1, 2) * 2 - 1
 
     def load() -> I3D:
         return load_or_randomize(I3D(2, VARIANTS[variant]), checkpoints["i3d_flow_path"], i3d_published.our_key)
 
     expected = load()(images)
-    assert expected.shape == (2, 1024)
+    assert expected.shape == (1, 1024)
     for for_gpu in (False, True):
         assert relative_difference(load().optimize(torch.float32, for_gpu=for_gpu)(images), expected) < 1e-5
 
