@@ -40,7 +40,7 @@ def test_the_kernel_is_used_and_computes_what_the_plain_version_does_on_the_cpu(
     plain_matching_costs(first, second, flow, expected)
     out = out.cuda()
     matching_costs(first.cuda(), second.cuda(), None if flow is None else flow.cuda(), out)
-    assert matching._kernel(out.device, dtype) is not None
+    assert matching._kernel(out.device, dtype) is not plain_matching_costs
     eps = torch.finfo(dtype).eps
     # In single precision what differs are the coordinates, which grid_sample has in halves of the image's size.
     atol, rtol = (5e-5, 0) if dtype == torch.float32 else (eps / 8, 2 * eps)

@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.checked_kernel import Function
 from models.pwc.cost_volume import NUM_DISPLACEMENTS
-from models.pwc.matching import MatchingCosts, plain_matching_costs
+from models.pwc.matching import plain_matching_costs
 
-kernel: MatchingCosts = pytest.importorskip("models.pwc.kernels").matching_costs
+kernel: Function = pytest.importorskip("models.pwc.kernels").matching_costs
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 UNTOUCHED = -7.0
@@ -124,7 +125,7 @@ def _kernel_costs(first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
     return _costs(kernel, first.to(DEVICE), second.to(DEVICE), None if flow is None else flow.to(DEVICE)).cpu()
 
 
-def _costs(function: MatchingCosts, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
+def _costs(function: Function, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
     batch, _, height, width = first.shape
     out = first.new_full((batch, height, width, NUM_DISPLACEMENTS), UNTOUCHED).permute(0, 3, 1, 2)
     function(first, second, flow, out)
