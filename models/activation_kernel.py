@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.activation import channels_last
+from models.activation import new_output
 
 MOST_PARTS = 7
 BYTES_AT_ONCE = 16  # of a thread, the most there is
@@ -20,28 +20,26 @@ NUMBERS_PER_PROGRAM = 2048  # 1 to 2 loads a thread and part: an estimate
 OPTIONS = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": False}
 
 
-def add_and_activate(parts: Sequence[Tensor], bias: Tensor, slope: float, out: Tensor | None = None) -> Tensor:
+def add_and_activate(parts: Sequence[Tensor], bias: Tensor | None, slope: float, out: Tensor | None = None) -> Tensor:
     """Compute `activation.add_and_activate` by the kernel."""
-    first = parts[0]
-    if out is None:
-        out = torch.empty_like(first, memory_format=channels_last(first))
-    assert all((part.shape, part.dtype) == (out.shape, out.dtype) for part in parts)
-    assert (bias.shape, bias.dtype, len(parts) <= MOST_PARTS) == (out.shape[1:2], torch.float32, True)
-    num_channels = out.shape[1]
-    rows = [_to_rows(part) for part in parts]
-    out_rows = out.movedim(1, -1).view(-1, num_channels)
-    assert num_channels == 1 or out_rows.stride(1) == 1
-    strides = [tensor.stride(0) for tensor in (out_rows, *rows)]
+    num_channels = parts[0].shape[1]
+    out = new_output(parts[0]) if out is None else out
+    assert out.shape[1] >= num_channels
+    assert all((part.shape, part.dtype) == (out[:, :num_channels].shape, out.dtype) for part in parts)
+    assert bias is None or (bias.shape, bias.stride(), bias.dtype) == ((num_channels,), (1,), torch.float32)
+    rows = [out.movedim(1, -1).view(-1, out.shape[1]), *map(_to_rows, parts)]
+    assert 1 in (rows[0].stride(1), num_channels)
+    strides = [tensor.stride(0) for tensor in rows]
     size = out.element_size()
-    aligned = [num_channels, *strides, *(tensor.data_ptr() // size for tensor in (out_rows, *rows))]
+    aligned = [num_channels, out.shape[1], *strides, *(tensor.data_ptr() // size for tensor in rows)]
     vector = next(n for n in (8, 4, 2, 1) if n * size <= BYTES_AT_ONCE and not any(number % n for number in aligned))
-    vectors = NUMBERS_PER_PROGRAM // vector
-    num_vectors = out.numel() // vector
+    sizes = [out.numel() // vector, out.shape[1] // vector, num_channels // vector]
     strides += [0] * (1 + MOST_PARTS - len(strides))
+    grid = (triton.cdiv(out.numel(), NUMBERS_PER_PROGRAM),)
     with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
-        add_and_activate_kernel[(triton.cdiv(num_vectors, vectors),)](
-            tuple(rows), bias, out_rows, slope, num_vectors, num_channels // vector, *strides,
-            vector=vector, vectors=vectors, **OPTIONS,
+        add_and_activate_kernel[grid](
+            tuple(rows[1:]), bias, rows[0], slope, *sizes, *strides,
+            vector=vector, vectors=NUMBERS_PER_PROGRAM // vector, **OPTIONS,
         )  # fmt: skip
     return out
 
@@ -53,9 +51,9 @@ def _to_rows(part: Tensor) -> Tensor:
 
 
 # Compiled for each number of parts and each size of vectors, for no number of channels or pixels.
-@triton.jit(do_not_specialize=list(range(3, 14)))  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=list(range(3, 15)))  # type: ignore[untyped-decorator]
 def add_and_activate_kernel(  # type: ignore[no-untyped-def]
-    parts, bias, out, slope, num_vectors, vectors_per_pixel,
+    parts, bias, out, slope, num_vectors, vectors_per_pixel, vectors_per_part,
     out_stride, stride_0, stride_1, stride_2, stride_3, stride_4, stride_5, stride_6,
     vector: tl.constexpr, vectors: tl.constexpr,
 ):  # fmt: skip
@@ -64,12 +62,17 @@ def add_and_activate_kernel(  # type: ignore[no-untyped-def]
     first_pixel = start // vectors_per_pixel
     index = (start - first_pixel * vectors_per_pixel).to(tl.int32) + tl.arange(0, vectors)  # in the first pixel and on
     pixel = first_pixel + index // vectors_per_pixel
-    channel = (index % vectors_per_pixel)[:, None] * vector + tl.arange(0, vector)[None, :]
+    vector_of_pixel = (index % vectors_per_pixel)[:, None]
+    channel = vector_of_pixel * vector + tl.arange(0, vector)[None, :]
     is_inside = (start + tl.arange(0, vectors) < num_vectors)[:, None]
-    total = tl.load(bias + channel)
+    is_sum = vector_of_pixel < vectors_per_part
+    total = tl.zeros((vectors, vector), tl.float32)
+    if bias is not None:
+        total += tl.load(bias + channel, mask=is_sum, other=0.0)
     for i in tl.static_range(len(parts)):
         offset = tl.multiple_of(pixel * strides[i], vector)[:, None] + channel
-        total += tl.load(parts[i] + offset, mask=is_inside, other=0.0).to(tl.float32)
+        total += tl.load(parts[i] + offset, mask=is_inside & is_sum, other=0.0).to(tl.float32)
     total = tl.where(total > 0.0, total, total * slope)
+    total = tl.where(is_sum, total, 1.0)
     offset = tl.multiple_of(pixel * out_stride, vector)[:, None] + channel
     tl.store(out + offset, total.to(out.dtype.element_ty), mask=is_inside)

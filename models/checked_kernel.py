@@ -34,6 +34,6 @@ def find_kernel(
             if not error < (1e-4 if dtype == torch.float32 else 1e-2):
                 raise RuntimeError(f"the kernel is wrong by {error:.3g}")
     except Exception as error:  # compilers and drivers fail in many ways, and the plain version gives the same result
-        log.warning("%s, %s: without the Triton kernel %s, which is faster: %r", device, dtype, name, error)
+        log.warning("%s, %s: runs without the Triton kernel %s, which is slower: %r", device, dtype, name, error)
         return plain
     return kernel

@@ -13,7 +13,7 @@ from models.i3d.net import CHANNELS, I3D, VARIANTS
 from models.i3d.predictions import class_names, describe
 from models.i3d.transforms import center_crop, normalize_rgb
 from models.pwc.checkpoint import our_key as our_pwc_key
-from models.pwc.fused_decoder import fuse_decoders
+from models.pwc.fused import fuse
 from models.pwc.net import PWCNet
 from utils.devices import CPU, device_context, dtype_of, forbid_reduced_precision, precision_on
 from utils.errors import MediaError
@@ -43,7 +43,7 @@ class Extractor:
             stream: load_i3d(config, stream, dtype, for_gpu=device != CPU).to(self.device) for stream in config.streams
         }
         if "flow" in config.streams:
-            pwc = fuse_decoders(load_or_randomize(PWCNet(), config.pwc_path, our_pwc_key))
+            pwc = fuse(load_or_randomize(PWCNet(), config.pwc_path, our_pwc_key))
             self.pwc = pwc.to(memory_format=torch.channels_last).to(self.device, dtype)
             if self.device.type == "cuda":
                 self._compile_kernels()

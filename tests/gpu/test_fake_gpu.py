@@ -14,7 +14,7 @@ from models.activation import plain_add_and_activate
 from models.i3d import net as i3d_net
 from models.i3d.flow import StackFlows
 from models.i3d.net import I3D, VARIANTS
-from models.pwc import fused_decoder
+from models.pwc import fused
 from models.pwc.cost_volume import NUM_DISPLACEMENTS
 from models.pwc.net import PWCNet
 from utils.media.raw_frame import LAYOUTS, RawFormat
@@ -52,8 +52,9 @@ def zero_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_decoder, "matching_costs", zero_costs)
-    network = on_gpu(lambda: fused_decoder.fuse_decoders(PWCNet()), dtype)
+    monkeypatch.setattr(fused, "matching_costs", zero_costs)
+    monkeypatch.setattr(fused, "add_and_activate", plain_add_and_activate)
+    network = on_gpu(lambda: fused.fuse(PWCNet()), dtype)
     assert isinstance(network, PWCNet)
     frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(24))
     flows = StackFlows(network, pairs_per_batch=16)

@@ -14,7 +14,7 @@ from models.i3d import checkpoint as i3d_published
 from models.i3d.net import CHANNELS, I3D, INPUT_SCALE, VARIANTS, Pool, Unit, split_weights
 from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc import checkpoint as pwc_published
-from models.pwc.fused_decoder import fuse_decoders, to_shuffled_convolution
+from models.pwc.fused import fuse, to_shuffled_convolution
 from models.pwc.net import PWCNet
 from tests.helpers import seeded
 from tests.helpers.oracles import oracle, relative_difference
@@ -41,8 +41,8 @@ def pwc(checkpoints: dict[str, str]) -> PWCNet:
 
 @pytest.fixture(scope="module")
 def flow(pwc: PWCNet, clip: Tensor) -> Tensor:
-    """(16, 2, 256, 341), in pixels, by fused decoders."""
-    fused = fuse_decoders(copy.deepcopy(pwc)).to(memory_format=torch.channels_last)
+    """(16, 2, 256, 341), in pixels, by fused layers."""
+    fused = fuse(copy.deepcopy(pwc)).to(memory_format=torch.channels_last)
     pyramid = fused.pyramid(clip)
     first, second = (
         {level: features[part] for level, features in pyramid.items()} for part in (slice(16), slice(1, 17))
@@ -152,7 +152,7 @@ def test_scaled_grey_levels_are_exact_in_16_bits(dtype: torch.dtype) -> None:
     assert scaled.to(dtype).double().mul(256).tolist() == (2 * levels - 255).tolist()
 
 
-def test_fused_decoders_give_the_flow_of_those_of_the_paper(pwc: PWCNet, clip: Tensor, flow: Tensor) -> None:
+def test_fused_layers_give_the_flow_of_those_of_the_paper(pwc: PWCNet, clip: Tensor, flow: Tensor) -> None:
     torch.testing.assert_close(flow[:2], pwc(clip[:2], clip[1:3]), atol=2e-4, rtol=0)
 
 
