@@ -36,7 +36,7 @@ from models.i3d.net import CHANNELS
 from models.vggish import mel
 from models.vggish.extract import Extractor as VGGishExtractor
 from models.vggish.resample import RATE_HZ, resample
-from utils.devices import precision_on, set_tf32
+from utils.devices import forbid_reduced_precision, precision_on
 from utils.media.audio import Audio
 from utils.media.device_frames import CHUNK_FRAMES, scale_on_device
 from utils.media.options import DecodeOptions
@@ -174,7 +174,7 @@ def measure_i3d(device: torch.device, config: i3d.Config, size: Size, folder: Pa
     def compute_features(stream: str) -> int:
         num_stacks, network = max(1, extractor.batch_size // size.stack_size), extractor.i3d[stream]
         shape = (num_stacks, CHANNELS[stream], size.stack_size, CROP_SIZE, CROP_SIZE)
-        network(torch.zeros(shape, dtype=network.dtype, device=device))
+        network(torch.zeros(shape, device=device))
         return num_stacks * size.stack_size
 
     def save() -> int:
@@ -269,7 +269,7 @@ def extract_plainly(stack_size: int, device: str, clip: Path, folder: Path) -> i
 @cache
 def load_plain(stack_size: int, device: str) -> PlainExtractor:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    set_tf32("fp32")
+    forbid_reduced_precision()
     return PlainExtractor(stack_size, device)
 
 

@@ -1,9 +1,11 @@
 """Measures how close the features of each precision are to float32's.
 
-python -m benchmarks.precision VIDEO [--device cuda:0] [--precisions fp16 tf32 bf16] [weights' paths]
+python -m benchmarks.precision VIDEO [--device cuda:0] [--precisions mixed bf16 tf32] [weights' paths]
 
-On a CPU, which has no tensor cores, they are simulated: the factors of convolutions and matrix products are rounded to
-the precision, the products added up in float32, and the results rounded to the type they are stored in.
+On a CPU, which has no tensor cores, the networks are those for a GPU, and products are simulated: factors are as tensor
+cores take them, sums are float32, and results are rounded once to the type they are stored in. `tf32`, which is no
+option of the program, shows what PyTorch's default would give: float32, but the factors of convolutions lose all but 10
+bits after the point. cuDNN's kernels cut them off, they do not round.
 """
 
 import argparse
@@ -18,42 +20,45 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.files import least_cosine
 from models import i3d
-from models.i3d.extract import Extractor
-from models.i3d.net import tf32
-from utils.devices import PRECISIONS, dtype_of
+from models.i3d.extract import Extractor, load_i3d
+from utils.devices import dtype_of
 from utils.media.options import DecodeOptions
 
-PRODUCTS = ("conv2d", "conv3d", "conv_transpose2d", "convolution", "bmm", "mm", "matmul", "addmm", "linear")
+CONVOLUTIONS = ("conv2d", "conv3d", "conv_transpose2d", "convolution")
+PRODUCTS = (*CONVOLUTIONS, "bmm", "mm", "matmul", "addmm", "linear")
+TF32_MASK = ~0x1FFF  # of the 23 bits after the point, TF32 has 10
 
 
 class Simulated(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Computes products on a CPU as a GPU does, those of float32 in TF32."""
+    """Computes products on a CPU as tensor cores do, convolutions of float32 in TF32."""
 
     def __torch_dispatch__(
         self, operation: Any, types: object, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
     ) -> Any:
-        if operation.overloadpacket.__name__ not in PRODUCTS:
+        name = operation.overloadpacket.__name__
+        if name not in PRODUCTS:
             return operation(*arguments, **(named or {}))
-        factors, rest = arguments[:2], arguments[2:]
-        others = [argument.float() if isinstance(argument, Tensor) else argument for argument in rest]
-        return operation(*map(_round, factors), *others, **(named or {})).to(factors[0].dtype)
+        exact = [argument.float() if isinstance(argument, Tensor) else argument for argument in arguments]
+        if name in CONVOLUTIONS:
+            exact[:2] = map(truncate, exact[:2])  # which halves survive
+        return operation(*exact, **(named or {})).to(arguments[0].dtype)
 
 
-def _round(factor: Tensor) -> Tensor:
-    """Round a factor as tensor cores do: float32 to TF32; half precision stays as it is."""
-    return factor.float() if factor.dtype != torch.float32 else tf32(factor)
+def truncate(factor: Tensor) -> Tensor:
+    """Cut float32 numbers off to TF32's."""
+    return (factor.view(torch.int32) & TF32_MASK).view(torch.float32)
 
 
 def extract(path: str, config: i3d.Config, device: str, precision: str) -> dict[str, npt.NDArray[Any]]:
     """Return the features of both streams."""
+    stored = "fp32" if precision == "tf32" else precision
     if device != "cpu" or precision == "fp32":
-        return Extractor(dataclasses.replace(config, precision=precision), device).extract(path, DecodeOptions()).arrays
+        extractor = Extractor(dataclasses.replace(config, precision=stored), device)
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        return extractor.extract(path, DecodeOptions()).arrays
     extractor = Extractor(config, device)
-    extractor.pwc.to(dtype_of(precision, supports_fp16=True))
-    for network in extractor.i3d.values():
-        if precision == "mixed":
-            network.refine_weights()
-        network.to(dtype_of(precision, supports_fp16=False))
+    extractor.pwc.to(dtype_of(stored))
+    extractor.i3d = {stream: load_i3d(config, stream, dtype_of(stored), for_gpu=True) for stream in config.streams}
     with Simulated():  # type: ignore[no-untyped-call]
         return extractor.extract(path, DecodeOptions()).arrays
 
@@ -62,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video")
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precisions", nargs="+", default=[p for p in PRECISIONS["cuda"] if p != "fp32"])
+    parser.add_argument("--precisions", nargs="+", default=["mixed", "bf16", "tf32"])
     for option in ("pwc_path", "i3d_rgb_path", "i3d_flow_path"):
         parser.add_argument(f"--{option}", help="untrained weights without it")
     options = parser.parse_args()

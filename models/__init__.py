@@ -36,8 +36,8 @@ def extractor(name: str, device: str | None = None, **options: Any) -> "Callable
 
     `device` is `cpu`, or `cuda:0` and the like; by default the first GPU, or else the CPU. `options` are those of the
     command line: the extractor's own, `max_pixels`, `max_loss` and `allow_partial`. Weights are downloaded and verified
-    as by the program. No process is started. Of PyTorch's global state it sets
-    `torch.backends.cuda.matmul.allow_tf32` and `torch.backends.cudnn.allow_tf32`, as `precision` says.
+    as by the program. No process is started. Of PyTorch's global state it turns off TF32 and, in matrix products, sums
+    of reduced precision; `docs/running.md` names the flags.
 
     The function raises ExtractionError (`utils/errors.py`) for a video that cannot be used. This one raises ValueError
     for wrong options and devices, and CannotStartError where there are no weights.

@@ -9,8 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.precision import Simulated
-from models.i3d.net import tf32
+from benchmarks.precision import Simulated, truncate
 from tests.helpers.oracles import REPOSITORY
 
 
@@ -20,11 +19,21 @@ def test_simulated_products_take_what_tensor_cores_take() -> None:
     bias = torch.randn(4, generator=generator)
     with torch.inference_mode(), Simulated():  # type: ignore[no-untyped-call]
         in_tf32 = F.conv2d(images, kernel, bias)
-        in_half = F.conv2d(images.half(), kernel.half(), bias.half())
-    assert torch.equal(in_tf32, F.conv2d(tf32(images), tf32(kernel), bias))
+        in_half = F.conv2d(images.half(), kernel.half())
+        product = images[0, 0] @ kernel[0, 0, :1].repeat(5, 2)[:, :5]
+    assert torch.equal(in_tf32, F.conv2d(truncate(images), truncate(kernel), bias))
     assert not torch.equal(in_tf32, F.conv2d(images, kernel, bias))
-    exact = F.conv2d(images.half().double(), kernel.half().double(), bias.half().double())
+    assert torch.equal(product, images[0, 0] @ kernel[0, 0, :1].repeat(5, 2)[:, :5]), "matrix products are no TF32"
+    exact = F.conv2d(images.half().double(), kernel.half().double())
     torch.testing.assert_close(in_half.double(), exact, rtol=2**-11, atol=1e-6)
+
+
+def test_tf32_cuts_numbers_off_after_ten_bits() -> None:
+    step = 2**-10
+    numbers = torch.tensor([1 + 0.75 * step, -1 - 1.75 * step, 1 + step, 0.0])
+    assert truncate(numbers).tolist() == [1, -1 - step, 1 + step, 0]
+    of_half = torch.tensor([3 * 2**-24, 65504, -1 / 3]).half().float()
+    assert torch.equal(truncate(of_half), of_half)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from utils import devices
-from utils.devices import DEFAULT_PRECISION, PRECISIONS, dtype_of, precision_on, resolve, set_tf32
+from utils.devices import DEFAULT_PRECISION, PRECISIONS, dtype_of, forbid_reduced_precision, precision_on, resolve
 
 GB = 10**9
 
@@ -74,27 +74,25 @@ def test_a_device_has_the_precision_that_is_wanted_or_its_own_default() -> None:
     assert precision_on("cuda:1", None) == DEFAULT_PRECISION["cuda"] == "mixed"
     for precision in PRECISIONS["cuda"]:
         assert precision_on("cuda:0", precision) == precision
-    with pytest.raises(ValueError, match="--precision tf32: a CPU computes in fp32 or bf16"):
-        precision_on("cpu", "tf32")
+    with pytest.raises(ValueError, match="--precision mixed: a CPU computes in fp32 or bf16"):
+        precision_on("cpu", "mixed")
 
 
 @pytest.mark.parametrize(
-    ("precision", "type_if_fp16_is_supported", "type_otherwise", "is_tf32"),
-    [
-        ("fp32", torch.float32, torch.float32, False),
-        ("tf32", torch.float32, torch.float32, True),
-        ("fp16", torch.float16, torch.float16, False),
-        ("bf16", torch.bfloat16, torch.bfloat16, False),
-        ("mixed", torch.float16, torch.float32, True),
-    ],
+    ("precision", "dtype"), [("mixed", torch.float16), ("fp32", torch.float32), ("bf16", torch.bfloat16)]
 )
-def test_a_precision_sets_the_type_of_numbers_and_tf32_for_convolutions(
-    precision: str, type_if_fp16_is_supported: torch.dtype, type_otherwise: torch.dtype, is_tf32: bool
-) -> None:
-    set_tf32("fp32" if is_tf32 else "tf32")
-    set_tf32(precision)
-    is_set = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    set_tf32("fp32")
-    assert is_set == (is_tf32, False)
-    assert dtype_of(precision, supports_fp16=True) == type_if_fp16_is_supported
-    assert dtype_of(precision, supports_fp16=False) == type_otherwise
+def test_a_precision_is_a_type_of_numbers(precision: str, dtype: torch.dtype) -> None:
+    assert dtype_of(precision) == dtype
+
+
+def test_no_product_is_computed_in_tf32_and_no_sum_in_half_precision() -> None:
+    flags = [
+        (torch.backends.cudnn, "allow_tf32"),
+        (torch.backends.cuda.matmul, "allow_tf32"),
+        (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction"),
+        (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"),
+    ]
+    for owner, flag in flags:
+        setattr(owner, flag, True)
+    forbid_reduced_precision()
+    assert [getattr(owner, flag) for owner, flag in flags] == [False] * 4

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 CPU = "cpu"
 # The default comes first: the fastest whose features stay within a cosine of 0.9999 of float32's. Mixed is half
-# precision for the networks that support it, and TF32 for the others. See benchmarks/README.md.
-PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("mixed", "fp32", "tf32", "fp16", "bf16")}
+# precision with biases and sums in float32. See benchmarks/README.md.
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("mixed", "fp32", "bf16")}
 DEFAULT_PRECISION = {kind: precisions[0] for kind, precisions in PRECISIONS.items()}
 MAX_WORKERS_PER_GPU = 3
 BYTES_PER_WORKER = 12 * 10**9  # of a GPU's memory, for both I3D streams at full speed: an estimate, unmeasured on a GPU
@@ -27,21 +27,21 @@ def precision_on(device: str, wanted: str | None) -> str:
     return wanted or DEFAULT_PRECISION[kind]
 
 
-def set_tf32(precision: str) -> None:
-    """Have this process compute float32 convolutions in TF32 if the precision says so, and matrix products never."""
+def forbid_reduced_precision() -> None:
+    """Have this process's GPUs multiply float32 numbers as they are, not as TF32, and add products up in float32."""
     import torch
 
+    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "mixed")
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
-def dtype_of(precision: str, supports_fp16: bool) -> "torch.dtype":
-    """Return the type of the numbers of a network that supports half precision, or does not."""
+def dtype_of(precision: str) -> "torch.dtype":
+    """Return the type of the numbers that a precision computes with."""
     import torch
 
-    if precision == "mixed":
-        precision = "fp16" if supports_fp16 else "tf32"
-    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+    return {"mixed": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
 
 
 def device_context(device: str) -> AbstractContextManager[object]:

@@ -13,9 +13,9 @@ from models.i3d.net import CHANNELS, I3D, VARIANTS
 from models.i3d.predictions import class_names, describe
 from models.i3d.transforms import center_crop, flow_in_pixels, normalize_rgb
 from models.pwc.checkpoint import our_key as our_pwc_key
-from models.pwc.fused_decoder import fuse_decoders
+from models.pwc.fused import fuse
 from models.pwc.net import PWCNet
-from utils.devices import device_context, dtype_of, precision_on, set_tf32
+from utils.devices import CPU, device_context, dtype_of, forbid_reduced_precision, precision_on
 from utils.errors import MediaError
 from utils.media.device_frames import frames_on_device
 from utils.media.options import DecodeOptions
@@ -32,18 +32,19 @@ BYTES_PER_FRAME = {2: 40_000_000, 4: 80_000_000}  # in a batch, by the size of t
 
 
 class Extractor:
-    """Holds the networks on one device. It sets PyTorch's TF32 flags, which are the whole process's."""
+    """Holds the networks on one device. It sets PyTorch's precision flags, which are the whole process's."""
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
         self.config = config
         self.device = torch.device(device)
-        self.precision = precision_on(device, config.precision)
-        set_tf32(self.precision)
-        pwc_dtype = dtype_of(self.precision, supports_fp16=True)
-        self.i3d = {stream: self._load_i3d(stream) for stream in config.streams}
+        forbid_reduced_precision()
+        dtype = dtype_of(precision_on(device, config.precision))
+        self.i3d = {
+            stream: load_i3d(config, stream, dtype, for_gpu=device != CPU).to(self.device) for stream in config.streams
+        }
         if "flow" in config.streams:
-            pwc = fuse_decoders(load_or_randomize(PWCNet(), config.pwc_path, our_pwc_key))
-            self.pwc = pwc.to(memory_format=torch.channels_last).to(self.device, pwc_dtype)
+            pwc = fuse(load_or_randomize(PWCNet(), config.pwc_path, our_pwc_key))
+            self.pwc = pwc.to(memory_format=torch.channels_last).to(self.device, dtype)
             if self.device.type == "cuda":
                 self._compile_kernels()
         if config.show_kinetics_pred or config.save_predictions:
@@ -54,7 +55,7 @@ class Extractor:
         elif self.device.type == "cpu":
             self.batch_size = CPU_BATCH
         else:
-            self.batch_size = items_that_fit(device, BYTES_PER_FRAME[pwc_dtype.itemsize], LARGEST_BATCH, num_sharing)
+            self.batch_size = items_that_fit(device, BYTES_PER_FRAME[dtype.itemsize], LARGEST_BATCH, num_sharing)
 
     def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
         """Return the features of a video, float32 (N, 1024) a stream; its scaled frames are also written to
@@ -93,7 +94,7 @@ class Extractor:
                             for stack, of_stack in zip(group, images, strict=True):
                                 middle = min(stack.num_distinct, config.stack_size) // 2
                                 options.sketch.add_flow(stack.start, flow_in_pixels(of_stack[middle]))
-                    rows[stream].append(network(images.transpose(1, 2).to(network.dtype)))
+                    rows[stream].append(network(images.transpose(1, 2)))
                 if self.device.type == "cuda":
                     # At most two groups are under way, so that memory is bounded; a thread that waits sleeps.
                     done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
@@ -149,14 +150,6 @@ class Extractor:
             return batch_size
         return max(1, batch_size * REFERENCE_PIXELS // frame[0].numel())
 
-    def _load_i3d(self, stream: str) -> I3D:
-        network = I3D(CHANNELS[stream], VARIANTS[self.config.i3d_variant])
-        load_or_randomize(network, getattr(self.config, f"i3d_{stream}_path"), checkpoint.our_key).fuse()
-        if self.precision == "mixed":
-            network.refine_weights()
-        network.to(memory_format=torch.channels_last_3d)
-        return network.to(self.device, dtype_of(self.precision, supports_fp16=False))
-
     @torch.inference_mode()
     def _compile_kernels(self) -> None:
         """Have kernels compiled now, and not in the time of the first video."""
@@ -164,3 +157,10 @@ class Extractor:
             frames = torch.zeros(2, 3, 128, 128, dtype=torch.uint8, device=self.device)
             self.pwc(frames[:1], frames[1:])
             torch.cuda.synchronize()
+
+
+def load_i3d(config: Config, stream: str, dtype: torch.dtype, *, for_gpu: bool) -> I3D:
+    """Return the network of a stream, ready for inference. Raises WeightsError."""
+    network = I3D(CHANNELS[stream], VARIANTS[config.i3d_variant])
+    load_or_randomize(network, getattr(config, f"i3d_{stream}_path"), checkpoint.our_key)
+    return network.optimize(dtype, for_gpu=for_gpu).to(memory_format=torch.channels_last_3d)

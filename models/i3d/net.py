@@ -11,16 +11,20 @@ Different from both: the average pool spans two time steps, but takes one where 
 frames have features. The reference fails there.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from models.activation import add_and_activate
 
 CHANNELS = {"rgb": 3, "flow": 2}  # of the input, by stream
 NUM_FEATURES = 1024
 NUM_CLASSES = 400
+INPUT_SCALE = 255 / 256  # makes the input, of multiples of 1 / 255, exact in 16 bits
 
 Triple = tuple[int, int, int]
 
@@ -60,8 +64,7 @@ class I3D(nn.Module):
 
     def forward(self, stacks: Tensor) -> Tensor:
         """Return features (B, 1024), the layer before the classifier, of stacks (B, C, T >= 9, 224, 224) in [-1, 1]."""
-        x = stacks.contiguous(memory_format=torch.channels_last_3d)
-        x = self.stem(x)  # (B, 64, T/2, 112, 112)
+        x = self.stem(stacks)  # (B, 64, T/2, 112, 112)
         x = self.pool_2a(x)
         x = self.space_2c(self.point_2b(x))
         x = self.pool_3a(x)  # (B, 192, T/2, 28, 28)
@@ -80,36 +83,26 @@ class I3D(nn.Module):
 
         The classifier is linear, so the mean over time of its outputs is its output for the mean.
         """
-        logits: Tensor = self.classifier(features[:, :, None, None, None].to(self.dtype)).flatten(1)
+        logits: Tensor = self.classifier(features[:, :, None, None, None]).flatten(1)
         return logits
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the weights and of the input."""
-        return self.classifier.weight.dtype
+    def optimize(self, dtype: torch.dtype, *, for_gpu: bool) -> "I3D":
+        """Rebuild for inference in numbers of `dtype`, and return the network itself.
 
-    def fuse(self) -> "I3D":
-        """Fold batch norms into convolutions and merge each block's pointwise ones, for inference; returns itself."""
+        Batch norms are folded into convolutions. For a GPU, biases stay float32 and are added by `add_and_activate`,
+        a block's pointwise convolutions are merged, and in 16 bits the weights of the first three layers, whose
+        rounding costs most, have two terms, and the input is scaled.
+        """
+        if for_gpu and dtype.itemsize == 2:
+            self.stem.num_terms = self.point_2b.num_terms = self.space_2c.num_terms = 2
+            self.stem.input_scale = INPUT_SCALE
         for module in self.modules():
-            if isinstance(module, Unit) and isinstance(module.norm, nn.BatchNorm3d):
-                module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-                module.norm = nn.Identity()
+            if isinstance(module, Unit):
+                module.optimize(dtype, separates_bias=for_gpu)
         for module in self.modules():
-            if isinstance(module, Mixed):
+            if for_gpu and isinstance(module, Mixed):
                 module.merge_pointwise()
         return self
-
-    def refine_weights(self) -> "I3D":
-        """Keep TF32 from rounding the weights of the first layers, where features suffer most; returns itself."""
-        for unit in (self.stem, self.point_2b, self.space_2c):
-            unit.refine_weights()
-        return self
-
-
-def tf32(x: Tensor) -> Tensor:
-    """Round float32 numbers to the 10 bits after the point that TF32 keeps, halves to even."""
-    bits = x.contiguous().view(torch.int32)
-    return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 
 
 class Unit(nn.Module):
@@ -118,40 +111,89 @@ class Unit(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, size: int, *, variant: Variant, stride: int = 1) -> None:
         super().__init__()
         self.pads_by_length = variant.pads_by_length
-        symmetric = stride == 1  # SAME padding of an odd kernel: the convolution pads by itself, without a copy
-        self.conv = nn.Conv3d(channels_in, channels_out, size, stride, size // 2 if symmetric else 0, bias=False)
+        self.copies_input = stride > 1  # to pad it; SAME padding of an odd kernel is symmetric without a stride
+        self.conv = nn.Conv3d(channels_in, channels_out, size, stride, 0 if stride > 1 else size // 2, bias=False)
         self.norm: nn.Module = nn.BatchNorm3d(channels_out, eps=variant.batch_norm_eps)
-        self.has_two_terms = False
+        self.bias: Tensor | None = None  # where it is separate from the convolution
+        self.num_terms = 1  # of a weight
+        self.input_scale = 1.0
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.conv.stride != (1, 1, 1):
-            x = _pad_same(x, self.conv.kernel_size, self.conv.stride, self.pads_by_length)
-        if self.has_two_terms:
-            x = torch.cat([x, x], dim=1)
+    def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """`out`, which may be some channels of a larger tensor, receives the result; only with a separate bias."""
+        return self.activate(self.conv(self._copy_input(x) if self.copies_input else x), out)
+
+    def activate(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Compute what follows the convolution."""
+        if self.bias is not None:
+            return add_and_activate([x], self.bias, 0.0, out)
         # On a CPU some small convolutions lose the memory format, which would slow down the next layer.
-        x = self.conv(x).contiguous(memory_format=torch.channels_last_3d)
-        return F.relu_(self.norm(x))
+        return F.relu_(self.norm(x.contiguous(memory_format=torch.channels_last_3d)))
 
-    def refine_weights(self) -> None:
-        """Split each weight into a sum of two TF32 numbers, and repeat the input for the second."""
-        rounded = tf32(self.conv.weight)
-        both = torch.cat([rounded, self.conv.weight - rounded], dim=1)
-        self.conv.weight = nn.Parameter(both, requires_grad=False)
-        self.has_two_terms = True
+    def optimize(self, dtype: torch.dtype, *, separates_bias: bool) -> None:
+        """Fold batch norm into the convolution, in numbers of `dtype`; a separate bias is float32."""
+        norm: Any = self.norm  # a BatchNorm3d
+        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        weights, bias = map(torch.Tensor.detach, fuse_conv_bn_weights(self.conv.weight, None, *statistics))
+        if self.num_terms == 2:
+            weights = split_weights(weights / self.input_scale, dtype)
+            self.copies_input, self.conv.padding = True, (0, 0, 0)
+        self.conv.weight = nn.Parameter(weights.to(dtype), requires_grad=False)
+        if separates_bias:
+            self.bias = nn.Parameter(bias, requires_grad=False)
+        else:
+            self.conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+        self.norm = nn.Identity()
+
+    def _copy_input(self, x: Tensor) -> Tensor:
+        """Return `x` of the weights' type, channels-last, padded, scaled, and once for each term along channels."""
+        weights = self.conv.weight
+        padding = _same_padding(x, self.conv.kernel_size, self.conv.stride, self.pads_by_length)
+        lengths = [length + sum(sides) for length, sides in zip(x.shape[2:], padding, strict=True)]
+        copy = weights.new_zeros((len(x), *lengths, weights.shape[1])).movedim(-1, 1)
+        inner = copy
+        for axis, (before, _) in enumerate(padding, start=2):
+            inner = inner.narrow(axis, before, x.shape[axis])
+        for term in range(self.num_terms):
+            torch.mul(x, self.input_scale, out=inner.narrow(1, term * x.shape[1], x.shape[1]))
+        return copy
+
+
+def split_weights(weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """Make each weight a sum of two numbers of `dtype`, the second of which is for the same input, repeated.
+
+    In half precision one number is wrong by up to 2^-11 of the weight, two by 2^-22 or, of small weights, by 2^-25.
+    """
+    first = weights.to(dtype)
+    terms = torch.cat([first, (weights - first.float()).to(dtype)], dim=1)
+    return F.pad(terms, [0] * 7 + [-terms.shape[1] % 8])  # channels, in eights as tensor cores want them
 
 
 class Pool(nn.Module):
-    """Max pool with SAME padding, by zeros because the input comes from a ReLU."""
+    """Max pool with SAME padding, over space and then over time, because PyTorch's 3-D pools are slow.
+
+    Rows and columns must be even where the stride is 2, as of 224 x 224 pixels they are.
+    """
 
     def __init__(self, size: Triple, stride: Triple, variant: Variant) -> None:
         super().__init__()
         self.size, self.stride, self.pads_by_length = size, stride, variant.pads_by_length
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride == (1, 1, 1):
-            return F.max_pool3d(x, self.size, self.stride, padding=[side // 2 for side in self.size])
-        x = _pad_same(x, self.size, self.stride, self.pads_by_length)
-        return F.max_pool3d(x, self.size, self.stride, ceil_mode=True)
+        (before, _), *space = _same_padding(x, self.size, self.stride, self.pads_by_length)
+        images = x.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W), a view
+        # The pixel that is padded only after the others is one that `ceil_mode` cuts off.
+        images = F.max_pool2d(images, self.size[1:], self.stride[1:], [side for side, _ in space], ceil_mode=True)
+        x = images.view(len(x), -1, *images.shape[1:]).transpose(1, 2)
+        size, stride = self.size[0], self.stride[0]
+        if size == stride == 1:
+            return x
+        pooled = x[:, :, ::stride].clone()  # a window for each frame at offset 0
+        for offset in [*range(-before, 0), *range(1, size - before)]:
+            first = max(0, -(offset // stride))  # the first window that has a frame at this offset
+            frames = x[:, :, first * stride + offset :: stride][:, :, : pooled.shape[2] - first]
+            windows = pooled[:, :, first : first + frames.shape[2]]
+            torch.maximum(windows, frames, out=windows)
+        return pooled
 
 
 class Mixed(nn.Module):
@@ -168,30 +210,36 @@ class Mixed(nn.Module):
         self.space_2 = Unit(reduce_2, space_2, 3, variant=variant)
         self.pool = Pool((3, 3, 3), (1, 1, 1), variant)
         self.pool_point = Unit(channels_in, pool_point, 1, variant=variant)
-        self.pointwise_channels = (point, reduce_1, reduce_2)
+        self.pointwise_channels = [point, reduce_1, reduce_2]
+        self.branch_channels = [point, space_1, space_2, pool_point]
         self.is_merged = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.is_merged:
-            point, reduced_1, reduced_2 = self.point(x).split(self.pointwise_channels, dim=1)
-        else:
-            point, reduced_1, reduced_2 = self.point(x), self.reduce_1(x), self.reduce_2(x)
-        branches = [point, self.space_1(reduced_1), self.space_2(reduced_2), self.pool_point(self.pool(x))]
-        return torch.cat(branches, dim=1)
+        if not self.is_merged:
+            reduced_1, reduced_2 = self.reduce_1(x), self.reduce_2(x)
+            branches = [self.point(x), self.space_1(reduced_1), self.space_2(reduced_2), self.pool_point(self.pool(x))]
+            return torch.cat(branches, dim=1)
+        joined = x.new_empty((len(x), *x.shape[2:], sum(self.branch_channels))).movedim(-1, 1)
+        outs = torch.split(joined, self.branch_channels, dim=1)
+        pointwise = torch.split(self.point.conv(x), self.pointwise_channels, dim=1)
+        self.point.activate(pointwise[0], outs[0])
+        self.space_1(self.reduce_1.activate(pointwise[1]), outs[1])
+        self.space_2(self.reduce_2.activate(pointwise[2]), outs[2])
+        self.pool_point(self.pool(x), outs[3])
+        return joined
 
     def merge_pointwise(self) -> None:
-        """Merge the three 1x1x1 units that read the block's input, whose batch norms are folded, into one."""
-        for name in ("weight", "bias"):
-            merged = torch.cat([getattr(unit.conv, name) for unit in (self.point, self.reduce_1, self.reduce_2)])
-            setattr(self.point.conv, name, nn.Parameter(merged, requires_grad=False))
-        del self.reduce_1, self.reduce_2
+        """Merge the convolutions of the three 1x1x1 units that read the block's input into `point`'s."""
+        weights = torch.cat([unit.conv.weight for unit in (self.point, self.reduce_1, self.reduce_2)])
+        self.point.conv.weight = nn.Parameter(weights, requires_grad=False)
+        del self.reduce_1.conv, self.reduce_2.conv
         self.is_merged = True
 
 
-def _pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], by_length: bool) -> Tensor:
-    """Pad the last three axes with zeros: half of them before, the rest after."""
-    padding: list[int] = []
+def _same_padding(x: Tensor, kernel: Sequence[int], stride: Sequence[int], by_length: bool) -> list[tuple[int, int]]:
+    """Return the padding before and after each of the last three axes: half of all, and the rest."""
+    padding = []
     for size, k, s in zip(x.shape[2:], kernel, stride, strict=True):
         total = max((-(-size // s) - 1) * s + k - size, 0) if by_length else max(k - s, 0)
-        padding = [total // 2, total - total // 2, *padding]  # F.pad wants the last axis first
-    return F.pad(x, padding) if any(padding) else x
+        padding.append((total // 2, total - total // 2))
+    return padding

@@ -19,7 +19,7 @@ def normalize_rgb(frames: Tensor) -> Tensor:
 
 def flow_in_pixels(quantized: Tensor) -> Tensor:
     """Return the flow in pixels that `quantize_flow` made the input of I3D of."""
-    return (255 * (quantized + 1) / 2 - 128) * (2 * FLOW_BOUND / 255)
+    return (255 * (quantized.float() + 1) / 2 - 128) * (2 * FLOW_BOUND / 255)
 
 
 def quantize_flow(flow: Tensor) -> Tensor:

@@ -1,18 +1,14 @@
 """PWC-Net's matching: warp, cost volume and activation in one, which on a GPU is one kernel of `kernels.py`."""
 
 import functools
-import logging
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.checked_kernel import Function, find_kernel
 from models.pwc.cost_volume import NEGATIVE_SLOPE, NUM_DISPLACEMENTS, cost_volume, warp
-
-MatchingCosts = Callable[[Tensor, Tensor, Tensor | None, Tensor], None]
-
-log = logging.getLogger("video_features")
 
 
 def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
@@ -22,8 +18,8 @@ def matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tens
     pixels, or None for no warp; `out` is (B, 81 or more, H, W) of any dtype. The warped image has the images' dtype;
     coordinates, weights and sums are float32. Costs are 0 or NaN where the flow is not finite.
     """
-    kernel = _kernel(first.device, first.dtype) if first.is_cuda else None
-    (kernel or plain_matching_costs)(first, second, flow, out)
+    function = _kernel(first.device, first.dtype) if first.is_cuda else plain_matching_costs
+    function(first, second, flow, out)
 
 
 def plain_matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) -> None:
@@ -35,23 +31,14 @@ def plain_matching_costs(first: Tensor, second: Tensor, flow: Tensor | None, out
 
 
 @functools.cache
-def _kernel(device: torch.device, dtype: torch.dtype) -> MatchingCosts | None:
-    """Return the Triton kernel if it runs on `device` and agrees with the plain version on the CPU, or else None."""
-    generator = torch.Generator().manual_seed(0)
-    try:
-        from models.pwc.kernels import matching_costs as kernel
-
+def _kernel(device: torch.device, dtype: torch.dtype) -> Function:
+    def try_out(function: Function, device: torch.device) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(0)
         for channels, with_flow in ((32, True), (196, False)):  # as at PWC-Net's finest and coarsest level
-            first, second = torch.randn(2, 2, 6, 11, channels, generator=generator).to(dtype).permute(0, 1, 4, 2, 3)
-            flow = 3 * torch.randn(2, 2, 6, 11, generator=generator) if with_flow else None
-            expected = torch.zeros(2, NUM_DISPLACEMENTS, 6, 11, dtype=dtype)
-            plain_matching_costs(first, second, flow, expected)
-            out = torch.zeros_like(expected, device=device)
-            kernel(first.to(device), second.to(device), None if flow is None else flow.to(device), out)
-            error = (out.cpu().float() - expected.float()).abs().max().item()
-            if not error < (1e-4 if dtype == torch.float32 else 1e-2):
-                raise RuntimeError(f"the kernel is wrong by {error:.3g}")
-    except Exception as error:  # compilers and drivers fail in many ways, and the plain version gives the same result
-        log.warning("%s, %s: PWC-Net runs without its Triton kernel, which is slower: %r", device, dtype, error)
-        return None
-    return kernel
+            images = torch.randn(2, 2, 6, 11, channels, generator=generator).to(device, dtype)
+            flow = 3 * torch.randn(2, 2, 6, 11, generator=generator).to(device) if with_flow else None
+            out = torch.zeros(2, NUM_DISPLACEMENTS, 6, 11, dtype=dtype, device=device)
+            function(*images.movedim(-1, 2), flow, out)
+            yield out
+
+    return find_kernel("models.pwc.kernels", plain_matching_costs, try_out, device, dtype)

@@ -59,7 +59,7 @@ class PWCNet(nn.Module):
         for level, convs in enumerate(self.levels, start=1):
             features = convs(features)
             if level >= FINEST:
-                pyramid[level] = features
+                pyramid[level] = features[:, : PYRAMID_CHANNELS[level - 1]]  # without the ones of fused layers
         return pyramid
 
     def flow(self, first: Pyramid, second: Pyramid, height: int, width: int) -> Tensor:

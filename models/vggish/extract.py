@@ -9,7 +9,7 @@ from models.vggish import Config, checkpoint, mel, tensorflow_checkpoint
 from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resample
-from utils.devices import device_context, dtype_of, precision_on, set_tf32
+from utils.devices import device_context, dtype_of, forbid_reduced_precision, precision_on
 from utils.errors import MediaError
 from utils.media.audio import Audio
 from utils.media.options import DecodeOptions
@@ -22,7 +22,7 @@ FULL_SCALE = 2**15  # of 16-bit samples
 
 
 class Extractor:
-    """Holds the network on one device. It sets PyTorch's TF32 flags, which are the whole process's.
+    """Holds the network on one device. It sets PyTorch's precision flags, which are the whole process's.
 
     All but the network is computed in float32, whatever the precision.
     """
@@ -30,9 +30,8 @@ class Extractor:
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
         self.config = config
         self.device = torch.device(device)
-        precision = precision_on(device, config.precision)
-        set_tf32(precision)
-        self.dtype = dtype_of(precision, supports_fp16=True)
+        forbid_reduced_precision()
+        self.dtype = dtype_of(precision_on(device, config.precision))
         self.network = load_network(config.vggish_model_path).to(self.device, self.dtype)
         self.batch_size = config.batch_size or PATCHES_PER_BATCH[self.device.type]
         self.pca = None

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from models.activation import plain_add_and_activate
+from models.i3d import net as i3d_net
 from models.i3d.flow import StackFlows
 from models.i3d.net import I3D, VARIANTS
-from models.pwc import fused_decoder
+from models.pwc import fused
 from models.pwc.cost_volume import NUM_DISPLACEMENTS
 from models.pwc.net import PWCNet
 from utils.media.raw_frame import LAYOUTS, RawFormat
@@ -50,8 +52,9 @@ def zero_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_decoder, "matching_costs", zero_costs)
-    network = on_gpu(lambda: fused_decoder.fuse_decoders(PWCNet()), dtype)
+    monkeypatch.setattr(fused, "matching_costs", zero_costs)
+    monkeypatch.setattr(fused, "add_and_activate", plain_add_and_activate)
+    network = on_gpu(lambda: fused.fuse(PWCNet()), dtype)
     assert isinstance(network, PWCNet)
     frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(24))
     flows = StackFlows(network, pairs_per_batch=16)
@@ -61,13 +64,15 @@ def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monke
 
 
 @pytest.mark.parametrize(("dtype", "variant"), list(zip(DTYPES, VARIANTS, strict=True)))
-def test_features_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, variant: str) -> None:
-    network = on_gpu(lambda: I3D(3, VARIANTS[variant]), dtype)
+def test_features_are_computed_on_the_gpu_and_are_float32(
+    dtype: torch.dtype, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(i3d_net, "add_and_activate", plain_add_and_activate)
+    network = on_gpu(lambda: I3D(3, VARIANTS[variant]), torch.float32)
     assert isinstance(network, I3D)
-    if dtype == torch.float32:
-        network.refine_weights()
+    network.optimize(dtype, for_gpu=True)
     images = torch.empty(2, 64, 3, 224, 224, device=GPU)
-    features = network(images.transpose(1, 2).to(network.dtype))
+    features = network(images.transpose(1, 2))
     assert (features.shape, features.dtype, features.device) == ((2, 1024), torch.float32, GPU)
     assert network.classify(features).device == GPU
 

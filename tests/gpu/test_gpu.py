@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import activation
 from models.i3d import Config
 from models.i3d.extract import Extractor
 from models.pwc import matching
@@ -40,11 +41,16 @@ def test_the_kernel_is_used_and_computes_what_the_plain_version_does_on_the_cpu(
     plain_matching_costs(first, second, flow, expected)
     out = out.cuda()
     matching_costs(first.cuda(), second.cuda(), None if flow is None else flow.cuda(), out)
-    assert matching._kernel(out.device, dtype) is not None
+    assert matching._kernel(out.device, dtype) is not plain_matching_costs
     eps = torch.finfo(dtype).eps
     # In single precision what differs are the coordinates, which grid_sample has in halves of the image's size.
     atol, rtol = (5e-5, 0) if dtype == torch.float32 else (eps / 8, 2 * eps)
     torch.testing.assert_close(out.cpu(), expected, atol=atol, rtol=rtol)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_kernel_that_sums_and_activates_is_used(dtype: torch.dtype) -> None:
+    assert activation._kernel(torch.device("cuda:0"), dtype) is not activation.plain_add_and_activate
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.i3d import checkpoint as i3d_published
-from models.i3d.net import CHANNELS, I3D, VARIANTS, Pool, Unit, tf32
+from models.i3d.net import CHANNELS, I3D, INPUT_SCALE, VARIANTS, Pool, Unit, split_weights
 from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
 from models.pwc import checkpoint as pwc_published
-from models.pwc.fused_decoder import fuse_decoders, to_shuffled_convolution
+from models.pwc.fused import fuse, to_shuffled_convolution
 from models.pwc.net import PWCNet
 from tests.helpers import seeded
 from tests.helpers.oracles import oracle, relative_difference
@@ -41,8 +41,8 @@ def pwc(checkpoints: dict[str, str]) -> PWCNet:
 
 @pytest.fixture(scope="module")
 def flow(pwc: PWCNet, clip: Tensor) -> Tensor:
-    """(16, 2, 256, 341), in pixels, by fused decoders."""
-    fused = fuse_decoders(copy.deepcopy(pwc)).to(memory_format=torch.channels_last)
+    """(16, 2, 256, 341), in pixels, by fused layers."""
+    fused = fuse(copy.deepcopy(pwc)).to(memory_format=torch.channels_last)
     pyramid = fused.pyramid(clip)
     first, second = (
         {level: features[part] for level, features in pyramid.items()} for part in (slice(16), slice(1, 17))
@@ -54,7 +54,8 @@ def flow(pwc: PWCNet, clip: Tensor) -> Tensor:
 def i3d(checkpoints: dict[str, str]) -> Callable[[str, str], I3D]:
     def load(stream: str, variant: str) -> I3D:
         network = I3D(CHANNELS[stream], VARIANTS[variant])
-        return load_or_randomize(network, checkpoints[f"i3d_{stream}_path"], i3d_published.our_key).fuse()
+        load_or_randomize(network, checkpoints[f"i3d_{stream}_path"], i3d_published.our_key)
+        return network.optimize(torch.float32, for_gpu=False)
 
     return load
 
@@ -97,32 +98,61 @@ def test_the_deepmind_variant_has_the_larger_epsilon(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_fused_layers_and_weights_of_two_terms_give_the_features_of_the_smallest_stack(
+def test_networks_optimized_for_either_device_give_the_features_of_the_smallest_stack(
+    variant: str, checkpoints: dict[str, str]
+) -> None:
+    images = torch.rand(1, 9, 2, 224, 224, generator=torch.Generator().manual_seed(0)).transpose(1, 2) * 2 - 1
+
+    def load() -> I3D:
+        return load_or_randomize(I3D(2, VARIANTS[variant]), checkpoints["i3d_flow_path"], i3d_published.our_key)
+
+    expected = load()(images)
+    assert expected.shape == (1, 1024)
+    for for_gpu in (False, True):
+        assert relative_difference(load().optimize(torch.float32, for_gpu=for_gpu)(images), expected) < 1e-5
+
+
+def test_two_half_precision_numbers_are_a_weight_to_22_bits_or_to_half_the_smallest_number() -> None:
+    weights = torch.rand(16, 3, 7, 7, 7, generator=torch.Generator().manual_seed(0)).mul(-20).exp2()
+    exact = weights.double()
+    first, second, padding = torch.split(split_weights(weights, torch.float16).double(), [3, 3, 2], dim=1)
+    tolerance = (exact * 2**-22).clamp(min=2**-25)
+    assert ((first + second - exact).abs() <= tolerance).all()
+    assert ((first - exact).abs() > tolerance)[exact > 2**-8].double().mean() > 0.9, "with one number"
+    assert not padding.any()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_first_layers_in_half_precision_have_exact_inputs_weights_of_two_terms_and_single_biases(
     variant: str, checkpoints: dict[str, str]
 ) -> None:
     network = I3D(2, VARIANTS[variant])
     load_or_randomize(network, checkpoints["i3d_flow_path"], i3d_published.our_key)
-    images = torch.rand(1, 2, 9, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    before = network(images)
-    assert before.shape == (1, 1024)
-    fused = network.fuse()(images)
-    assert relative_difference(fused, before) < 1e-5
-    exact = network.space_2c.conv.weight
-    assert relative_difference(network.refine_weights()(images), fused) < 1e-6
-    first, second = network.space_2c.conv.weight.chunk(2, dim=1)
-    assert torch.equal(first + second, exact)
-    assert relative_difference(tf32(second), second) < 1e-3
-    assert torch.equal(tf32(first), first)
-    assert not torch.equal(first, exact)
+    units = (network.stem, network.point_2b, network.space_2c)
+    levels = torch.randint(0, 256, (1, 2, 9, 28, 28), generator=torch.Generator().manual_seed(0))
+    outputs = [2 * levels / 255 - 1]
+    for unit in units:
+        outputs.append(unit(outputs[-1]))
+    network.optimize(torch.float16, for_gpu=True)
+    biases = [module.bias for module in network.modules() if isinstance(module, Unit)]
+    assert {None if bias is None else bias.dtype for bias in biases} == {torch.float32}
+    assert network.mixed_3b.space_1.conv.weight.dtype == torch.float16
+    for unit, images, expected in zip(units, outputs, outputs[1:], strict=False):
+        assert unit.conv.weight.dtype == torch.float16
+        unit.conv.float()  # a CPU may add up products of half precision in that
+        assert relative_difference(unit(images), expected) < 1e-6
+        unit.conv.weight[:, images.shape[1] : 2 * images.shape[1]] = 0
+        assert relative_difference(unit(images), expected) > 1e-5, "with one term"
 
 
-def test_tf32_has_ten_bits_after_the_point_and_rounds_halves_to_even() -> None:
-    step = 2**-10
-    numbers = torch.tensor([1 + 0.4 * step, 1 + 0.5 * step, 1 + 1.5 * step, -1 - 0.6 * step, 0.0, 3e-39])
-    assert tf32(numbers).tolist()[:5] == [1, 1, 1 + 2 * step, -1 - step, 0]
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scaled_grey_levels_are_exact_in_16_bits(dtype: torch.dtype) -> None:
+    levels = torch.arange(256)
+    scaled = normalize_rgb(levels) * INPUT_SCALE
+    assert scaled.to(dtype).double().mul(256).tolist() == (2 * levels - 255).tolist()
 
 
-def test_fused_decoders_give_the_flow_of_those_of_the_paper(pwc: PWCNet, clip: Tensor, flow: Tensor) -> None:
+def test_fused_layers_give_the_flow_of_those_of_the_paper(pwc: PWCNet, clip: Tensor, flow: Tensor) -> None:
     torch.testing.assert_close(flow[:2], pwc(clip[:2], clip[1:3]), atol=2e-4, rtol=0)
 
 
@@ -153,6 +183,34 @@ def test_pools_of_the_deepmind_variant_pad_as_tensorflow_does(num_frames: int, s
     for stride in ((1, 2, 2), (2, 2, 2)):
         expected = tf.nn.max_pool3d(channels_last(images), size, stride, "SAME").numpy()
         np.testing.assert_allclose(channels_last(Pool(size, stride, VARIANTS["deepmind"])(images)), expected)
+
+
+# Kernel and stride of I3D's pools, and how the ancestor pads each axis.
+POOLS = [
+    ((1, 3, 3), (1, 2, 2), (0, 1, 0, 1, 0, 0)),
+    ((3, 3, 3), (2, 2, 2), (0, 1, 0, 1, 0, 1)),
+    ((2, 2, 2), (2, 2, 2), (0, 0, 0, 0, 0, 0)),
+    ((3, 3, 3), (1, 1, 1), (1, 1, 1, 1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 16, 17])
+@pytest.mark.parametrize(("height", "width"), [(14, 28), (2, 4)])
+@pytest.mark.parametrize(("size", "stride", "padding"), POOLS)
+def test_pools_of_the_ancestor_variant_are_max_pools_in_three_dimensions(
+    size: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    padding: tuple[int, ...],
+    height: int,
+    width: int,
+    num_frames: int,
+) -> None:
+    images = torch.rand(2, 5, num_frames, height, width, generator=torch.Generator().manual_seed(0))
+    expected = F.max_pool3d(F.pad(images, padding), size, stride, ceil_mode=True)
+    for memory_format in (torch.contiguous_format, torch.channels_last_3d):
+        pooled = Pool(size, stride, VARIANTS["ancestor"])(images.contiguous(memory_format=memory_format))
+        assert torch.equal(pooled, expected)
+    assert pooled.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @pytest.mark.parametrize("num_frames", ODD_AND_EVEN_LENGTHS)

@@ -1,17 +1,13 @@
 """The cost volume and the warp, against loops over pixels."""
 
-import logging
 import math
-import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from models.pwc import matching
 from models.pwc.cost_volume import cost_volume, warp
-from models.pwc.matching import matching_costs, plain_matching_costs
+from models.pwc.matching import matching_costs
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 7), (1, 1), (2, 33), (2, 40), (1, 64)])
@@ -54,45 +50,6 @@ def test_matching_costs_of_images_in_half_precision_are_computed_in_single() -> 
     matching_costs(first, second, flow, out)
     matching_costs(first.float(), warp(second.float(), flow.float()).half().float(), None, expected)
     torch.testing.assert_close(out, expected, atol=1e-6, rtol=0)
-
-
-def _fail(*_: object) -> None:
-    raise OSError("no C compiler")
-
-
-def _compute_times(scale: float) -> matching.MatchingCosts:
-    return lambda first, second, flow, out: plain_matching_costs(first * scale, second, flow, out)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "message"),
-    [
-        (plain_matching_costs, None),
-        (_compute_times(1.01), "the kernel is wrong by"),
-        (_compute_times(math.nan), "the kernel is wrong by"),
-        (_fail, "no C compiler"),
-        (None, "triton"),
-    ],
-)
-def test_the_kernel_is_used_only_where_it_computes_what_the_plain_version_does(
-    kernel: matching.MatchingCosts | None,
-    message: str | None,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.delitem(sys.modules, "models.pwc.kernels", raising=False)
-    if kernel is None:
-        monkeypatch.setitem(sys.modules, "triton", None)
-    else:
-        monkeypatch.setitem(sys.modules, "models.pwc.kernels", SimpleNamespace(matching_costs=kernel))
-    found = matching._kernel.__wrapped__(torch.device("cpu"), torch.float32)
-    if message is None:
-        assert found is kernel
-        assert not caplog.records
-    else:
-        assert found is None
-        assert [record.levelno for record in caplog.records] == [logging.WARNING]
-        assert message in caplog.text
 
 
 def _slow_warp(image: Tensor, flow: Tensor) -> Tensor:
