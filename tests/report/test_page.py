@@ -67,6 +67,17 @@ def test_so_many_videos_have_pages_and_those_of_another_type_are_of_the_same_vid
     assert titles == [["I3D", "VGGISH"]] * 2
 
 
+def test_values_that_are_no_numbers_are_told_and_spoil_nothing(tmp_path: Path) -> None:
+    rows = RNG.random((3, 1024), np.float32)
+    rows[1, :7] = np.nan
+    rows[2, 0] = np.inf
+    features = Features({"rgb": rows}, [(i, i + 1.0) for i in range(3)], 3.0, fps=25.0)
+    Report(tmp_path, "i3d", "I3D", 1).add_page("a", "a.mp4", features, ["a_rgb.npy"], Sketch(1, 1, 1), None)
+    text = page_path(tmp_path, "a").read_text()
+    assert "8 values are infinite or no numbers" in text
+    assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
+
+
 def test_a_page_that_cannot_be_made_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "videos").write_text("in the way")
     logging.getLogger("video_features").propagate = True

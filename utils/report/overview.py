@@ -28,7 +28,10 @@ RUNS = "runs.json"  # in the report's folder: of each feature type the last run'
 MOST_ROWS = 100_000  # of the table
 MOST_TABLE_BYTES = 4_000_000
 NUM_BARS = 40  # of the speed over the time
-LENGTHS = (0, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)  # seconds, of the histogram
+# Of the histogram of lengths, by where they begin, in seconds.
+BINS = {0: "0 s", 1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s", 20: "20 s", 30: "30 s", 60: "1 min", 120: "2 min"}
+BINS |= {300: "5 min", 600: "10 min", 1200: "20 min", 1800: "30 min", 3600: "1 h", 7200: "2 h"}
+
 
 Row = dict[str, Any]
 
@@ -101,8 +104,9 @@ def _state_of(row: Row) -> str:
 def _count(rows: dict[str, Row]) -> dict[str, Any]:
     states = Counter(map(_state_of, rows.values()))
     lengths = [_number(row, "seconds") for row in rows.values() if row.get("status") == "ok"]
-    bins = Counter(bisect(LENGTHS, seconds) for seconds in lengths)
-    used = range(min(bins, default=1), max(bins, default=0) + 1)
+    begins = list(BINS)
+    bins = Counter(bisect(begins, seconds) - 1 for seconds in lengths)
+    used = begins[min(bins, default=0) : max(bins, default=-1) + 1]
     reasons = Counter(str(row.get("reason") or "error") for row in rows.values() if _state_of(row) == "failed")
     return {
         "done": states["done"] + states["in part"],
@@ -110,7 +114,7 @@ def _count(rows: dict[str, Row]) -> dict[str, Any]:
         "failed": states["failed"],
         "hours": sum(lengths) / 3600,
         "missing_seconds": sum(_number(row, "missing_seconds") for row in rows.values()),
-        "lengths": [(f"from {_tell_length(LENGTHS[i - 1])}", bins[i]) for i in used],
+        "lengths": [(f"from {BINS[begin]}", bins[begins.index(begin)]) for begin in used],
         "reasons": reasons.most_common(),
     }
 
@@ -180,9 +184,3 @@ def _parse_time(text: object) -> float:
         return datetime.fromisoformat(str(text)).timestamp()
     except ValueError:
         return 0.0
-
-
-def _tell_length(seconds: int) -> str:
-    if seconds < 60:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h"

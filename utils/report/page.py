@@ -77,8 +77,9 @@ def _describe(path: str, features: Features, files: Sequence[str]) -> dict[str, 
         "fps": features.fps,
         "missing": features.missing,
         "arrays": [
-            {"file": os.path.basename(file), "shape": rows.shape, "type": str(rows.dtype), "bad": _count_bad(rows)}
+            {"file": os.path.basename(file), "shape": rows.shape, "type": str(rows.dtype), "bad": bad}
             for file, rows in zip(files, features.arrays.values(), strict=True)
+            for bad in [int((~np.isfinite(rows)).sum())]  # infinite or no numbers
         ],
         # Rows begin at equal distances and are equally long, but for the last one, which may end earlier.
         "rows": {
@@ -211,11 +212,6 @@ class _Plots:
 
     def _add(self, kind: str, title: str, note: str, **values: Any) -> None:
         self.plots.append({"kind": kind, "title": title, "note": note.strip(), "seconds": self._seconds, **values})
-
-
-def _count_bad(rows: Array) -> int:
-    """Return how many values are infinite or no numbers."""
-    return int(rows.size - np.isfinite(rows).sum())
 
 
 def _line(name: str, times: Array, values: Array) -> dict[str, Any]:
