@@ -108,7 +108,7 @@ class _Plots:
             self._draw_sound(sound)
         if predictions is not None:
             self._draw_classes(predictions)
-        features = {name: np.nan_to_num(rows.astype(np.float32)) for name, rows in arrays.items()}
+        features = {name: np.nan_to_num(rows.astype(np.float32), posinf=0, neginf=0) for name, rows in arrays.items()}
         for name, rows in features.items():
             if rows.shape[1] <= FEW_NUMBERS:
                 self._draw_numbers(name, rows)
