@@ -51,7 +51,7 @@ def test_a_video_of_noise_takes_at_most_300_kb_with_both_streams_and_sound(tmp_p
     words = " ".join(re.sub("<[^>]*>", "", text).split())
     assert f"25 frames a second, {num_rows} rows of features; a row covers 0.64 s" in words
     assert f"rgb.npy is {num_rows} \N{MULTIPLICATION SIGN} 1024 (float32)" in words
-    assert ("Of 16 rows one is shown." in words) == (num_rows == 300)
+    assert ("One row in 16 is shown." in words) == (num_rows == 300)
 
 
 def test_so_many_videos_have_pages_and_those_of_another_type_are_of_the_same_videos(tmp_path: Path) -> None:

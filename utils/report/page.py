@@ -219,4 +219,4 @@ def _line(name: str, times: Array, values: Array) -> dict[str, Any]:
 
 
 def _tell_every(every: int) -> str:
-    return f"Of {every} rows one is shown." if every > 1 else ""
+    return f"One row in {every} is shown." if every > 1 else ""
