@@ -154,7 +154,7 @@ class _Plots:
         note = f"The likeliest classes of the whole video, and how likely they are: dark 0 %, light {high:.0%}."
         file = self._save("classes", colour(columns, 0, high), CLASSES_BYTES)
         labels = [predictions.classes[index] for index in best]
-        self._add("rows", "What it resembles", note, file=file, labels=labels, high=f"{high:.0%}")
+        self._add("rows", "What it resembles", note, file=file, labels=labels)
 
     def _draw_numbers(self, name: str, rows: Array) -> None:
         low, high, number = float(rows.min()), float(rows.max()), rows.shape[1]
