@@ -4,6 +4,7 @@
 #                  that are not dealt with well. Others, or more: make fuzz FUZZ_SEED=7 FUZZ_NUMBER=5000
 # make lint        runs ruff (lint and format) and mypy
 # make benchmark   measures each stage, and the whole beside a plain version; takes some minutes
+# make gpu         tests and measures a GPU, and prints a table of it (docs/gpu.md); takes some 7 minutes
 # make lock        renews the lock files from pyproject.toml
 # make clean       removes .venv and the caches of the tools
 #
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: setup setup-dev sample test test-fast fuzz lint benchmark lock clean
+.PHONY: setup setup-dev sample test test-fast fuzz lint benchmark gpu lock clean
 
 # Install a lock file and leave a copy of it in $(VENV), so that nothing is installed twice and a changed lock file is
 # noticed. The last thing that venv makes is bin/pip: without it the environment is new or half made, and venv runs.
@@ -67,6 +68,9 @@ lint: setup-dev
 
 benchmark: setup-dev
 	$(BIN)/python -m benchmarks.pipeline
+
+gpu: setup-dev
+	$(BIN)/python -m benchmarks.gpu
 
 # The program's versions follow from those of the tests' and linters' lock file, which has to suit more packages.
 COMPILE = tmp/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

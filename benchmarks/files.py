@@ -14,19 +14,28 @@ ENCODED_SECONDS = 300  # of a sound; a longer one repeats them
 PACKET_SAMPLES = 1024  # of AAC
 
 
-def write_clip(path: Path, num_frames: int, width: int = WIDTH, height: int = HEIGHT) -> None:
-    """Write a texture that drifts and a disc that crosses it, H.264."""
+def write_clip(path: Path, num_frames: int, width: int = WIDTH, height: int = HEIGHT, num_times: int = 1) -> None:
+    """Write a texture that drifts and a disc that crosses it, H.264; all of it so many times, encoded once."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) * (HEIGHT / height)
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        packets: list[av.Packet[Any]] = []
         for t in range(num_frames):
             texture = np.sin((x + 2.5 * t) / 7) * np.cos((y - 1.2 * t) / 11) + np.sin((x + y + t) / 23)
             disc = np.hypot(x - (60 + 9 * t) % WIDTH, y - 128) < 30
             grey = np.clip(128 + 45 * np.where(disc, 1.5, texture), 0, 255).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(np.repeat(grey[..., None], 3, axis=2), format="rgb24")
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        for i in range(num_times):
+            for packet in packets:
+                copy = av.Packet(bytes(packet))
+                copy.stream, copy.time_base, copy.is_keyframe = stream, packet.time_base, packet.is_keyframe
+                assert packet.pts is not None
+                assert packet.dts is not None
+                copy.pts, copy.dts = packet.pts + i * num_frames, packet.dts + i * num_frames
+                output.mux(copy)
 
 
 def write_sound(path: Path, seconds: int) -> None:

@@ -1,6 +1,8 @@
-"""Measures each stage alone, and all of it from files to files beside a plain version and the device's own rates.
+"""Measures each stage alone, and all of it from files to files beside a plain version and the CPU's own rates.
 
-python -m benchmarks.pipeline [--device cuda:0] [--quick]
+python -m benchmarks.pipeline [--quick]
+
+`benchmarks/gpu.py` measures the same stages on a GPU.
 
 Prints a table and writes `benchmarks/latest.json`. Networks have random weights, whose arithmetic is the same.
 """
@@ -16,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from benchmarks.plain import PlainExtractor
 from models import i3d, vggish
 from models.i3d import CROP_SIZE
 from models.i3d.extract import Extractor as I3DExtractor
-from models.i3d.net import CHANNELS
+from models.i3d.net import CHANNELS, I3D
 from models.vggish import mel
 from models.vggish.extract import Extractor as VGGishExtractor
 from models.vggish.resample import RATE_HZ, resample
@@ -67,68 +69,64 @@ class Size:
     num_rounds: int
 
 
-FULL = {
-    "cpu": Size(64, num_stacks=2, num_decoded=200, sound_seconds=300, stage_seconds=5.0, num_clips=1, num_rounds=3),
-    "cuda": Size(64, num_stacks=16, num_decoded=200, sound_seconds=600, stage_seconds=3.0, num_clips=16, num_rounds=3),
-}
+FULL = Size(64, num_stacks=2, num_decoded=200, sound_seconds=300, stage_seconds=5.0, num_clips=1, num_rounds=3)
 QUICK = Size(9, num_stacks=1, num_decoded=5, sound_seconds=5, stage_seconds=0.0, num_clips=1, num_rounds=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", help="what the networks compute in (default: as the program)")
     parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
     parser.add_argument("--output", type=Path, default=LATEST, help="the JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    if options.device == "cpu":
-        keep_freed_memory()  # as the program's workers do
-    device = torch.device(options.device)
-    figures = measure(device, options.precision, QUICK if options.quick else FULL[device.type])
+    keep_freed_memory()  # as the program's workers do
+    figures = measure(options.precision, QUICK if options.quick else FULL)
     options.output.write_text(json.dumps(figures, indent=2) + "\n")
     print(table(figures))
 
 
 @torch.inference_mode()
-def measure(device: torch.device, wanted: str | None, size: Size) -> dict[str, Any]:
+def measure(wanted: str | None, size: Size) -> dict[str, Any]:
     """Return all figures, as they go to the JSON file."""
-    stack = {"stack_size": size.stack_size, "step_size": size.stack_size, "tail": "drop"}
-    config = i3d.Config(weights="random", precision=wanted, **stack)  # type: ignore[arg-type]
+    device, config = torch.device("cpu"), config_of(size, wanted)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_clip(folder / "clip.mp4", size.stack_size * size.num_stacks + 1)
+        clip = folder / "clip.mp4"
+        write_clip(clip, size.stack_size * size.num_stacks + 1)
         peak = matrix_rate(device, size)
-        stages = dict(measure_i3d(device, config, size, folder))
+        stages = dict(measure_i3d(device, config, size, clip))
         stages |= dict(measure_vggish(device, wanted, size, folder))
         for stage, gflop in GFLOP_PER_FRAME.items():
             stages[stage] |= {"gflop_per_s": stages[stage]["per_s"] * gflop}
             stages[stage] |= {"of_matrix_rate": stages[stage]["gflop_per_s"] / peak}
+        decoding = {}
+        for width, height in STORED_SIZES:
+            stored = folder / f"{width}x{height}.mp4"
+            write_clip(stored, size.num_decoded, width, height)
+            decoding[stored.stem] = measure_decoding(stored, size)
         return {
             "date": datetime.date.today().isoformat(),
             "command": " ".join(["python", *sys.argv]),
-            "device": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else f"{torch.get_num_threads()} CPU cores",
+            "device": f"{torch.get_num_threads()} CPU cores",
             "torch": torch.__version__,
-            "precision": precision_on(str(device), wanted),
+            "precision": precision_on("cpu", wanted),
             "size": vars(size),
             "matrix_gflop_per_s": peak,
-            "decoding": {
-                f"{width}x{height}": measure_decoding(width, height, size, folder) for width, height in STORED_SIZES
-            },
+            "decoding": decoding,
             "stages": stages,
-            "end_to_end": measure_whole(device, config, size, folder),
+            "end_to_end": measure_whole(device, config, size, clip),
         }
 
 
-def measure_decoding(width: int, height: int, size: Size, folder: Path) -> dict[str, float]:
-    """Return frames a second of H.264 of that size on one core, as planes for a GPU and scaled to RGB.
+def config_of(size: Size, precision: str | None) -> i3d.Config:
+    """Return the options of I3D for random weights and whole stacks."""
+    stack = {"stack_size": size.stack_size, "step_size": size.stack_size, "tail": "drop"}
+    return i3d.Config(weights="random", precision=precision, **stack)  # type: ignore[arg-type]
 
-    The best of some rounds, in turn.
-    """
-    clip = folder / f"{width}x{height}.mp4"
-    write_clip(clip, size.num_decoded, width, height)
+
+def measure_decoding(clip: Path, size: Size) -> dict[str, float]:
+    """Return frames a second on one core, as planes for a GPU and scaled to RGB: the best of some rounds, in turn."""
     kinds: dict[str, Callable[[Video], Iterable[object]]] = {"planes": Video.raw_frames, "rgb": iter}
     best = dict.fromkeys(kinds, 0.0)
     cores = os.sched_getaffinity(0)
@@ -143,9 +141,9 @@ def measure_decoding(width: int, height: int, size: Size, folder: Path) -> dict[
     return {"planes_per_s": best["planes"], "rgb_per_s": best["rgb"], "ratio": best["planes"] / best["rgb"]}
 
 
-def measure_i3d(device: torch.device, config: i3d.Config, size: Size, folder: Path) -> Stages:
-    """Yield frames a second of each stage alone."""
-    clip = str(folder / "clip.mp4")
+def measure_i3d(device: torch.device, config: i3d.Config, size: Size, path: Path) -> Stages:
+    """Yield frames a second of each stage alone, of a clip."""
+    clip = str(path)
     with Video(clip, HEIGHT) as video:
         raw_frames = list(video.raw_frames())
     chunk = torch.stack([torch.from_numpy(frame.data) for frame in raw_frames[:CHUNK_FRAMES]])
@@ -159,36 +157,52 @@ def measure_i3d(device: torch.device, config: i3d.Config, size: Size, folder: Pa
             container.streams.video[0].thread_type = "AUTO"
             return sum(1 for _ in container.decode(video=0))
 
-    def read_on_device() -> list[Tensor]:
-        with Video(clip, HEIGHT) as video:
-            return list(scale_on_device(video, device))
+    def read() -> int:
+        return len(read_on_device(clip, device))
 
-    batch = torch.stack(read_on_device()[: extractor.batch_size])
+    def save() -> int:
+        save_numpy(features, path.parent, "saved")
+        return size.stack_size * size.num_stacks
+
+    networks = network_calls(extractor, torch.stack(read_on_device(clip, device)[: extractor.batch_size]))
+    yield "decode", measure_rate(decode, device, size)
+    yield "transfer", measure_rate(lambda: len(chunk.to(device, copy=True)), device, size)
+    yield "scale", measure_rate(lambda: len(scale(on_device, raw_frames[0].format)), device, size)
+    yield "decode to device", measure_rate(read, device, size)
+    for name, compute in networks.items():
+        yield name, measure_rate(compute, device, size)
+    yield "save", measure_rate(save, device, size)
+
+
+def read_on_device(clip: str, device: torch.device) -> list[Tensor]:
+    """Return the scaled frames of a clip."""
+    with Video(clip, HEIGHT) as video:
+        return list(scale_on_device(video, device))
+
+
+def network_calls(extractor: I3DExtractor, batch: Tensor) -> dict[str, Callable[[], int]]:
+    """Return a call of each network, by the names of GFLOP_PER_FRAME, on a batch of frames or as many stacks as fit in.
+
+    Each returns the number of its frames.
+    """
     before = extractor.pwc.pyramid(batch)
+    num_frames = extractor.config.stack_size
+    shape = (max(1, extractor.batch_size // num_frames), num_frames, CROP_SIZE, CROP_SIZE)
 
     def compute_flow() -> int:
         """Compute, as in a running video, new pyramids for as many frames as pairs."""
         extractor.pwc.flow(before, extractor.pwc.pyramid(batch), *batch.shape[2:])
         return len(batch)
 
-    def compute_features(stream: str) -> int:
-        num_stacks, network = max(1, extractor.batch_size // size.stack_size), extractor.i3d[stream]
-        shape = (num_stacks, CHANNELS[stream], size.stack_size, CROP_SIZE, CROP_SIZE)
-        network(torch.zeros(shape, device=device))
-        return num_stacks * size.stack_size
+    def compute_features(network: I3D, stacks: Tensor) -> int:
+        network(stacks)
+        return shape[0] * num_frames
 
-    def save() -> int:
-        save_numpy(features, folder, "clip")
-        return size.stack_size * size.num_stacks
-
-    yield "decode", measure_rate(decode, device, size)
-    yield "transfer", measure_rate(lambda: len(chunk.to(device, copy=True)), device, size)
-    yield "scale", measure_rate(lambda: len(scale(on_device, raw_frames[0].format)), device, size)
-    yield "decode to device", measure_rate(lambda: len(read_on_device()), device, size)
-    yield "flow", measure_rate(compute_flow, device, size)
-    yield "I3D rgb", measure_rate(lambda: compute_features("rgb"), device, size)
-    yield "I3D flow", measure_rate(lambda: compute_features("flow"), device, size)
-    yield "save", measure_rate(save, device, size)
+    calls = {"flow": compute_flow}
+    for stream, network in extractor.i3d.items():
+        stacks = torch.rand(shape[0], CHANNELS[stream], *shape[1:], device=batch.device)
+        calls[f"I3D {stream}"] = partial(compute_features, network, stacks)
+    return calls
 
 
 def measure_vggish(device: torch.device, precision: str | None, size: Size, folder: Path) -> Stages:
@@ -225,18 +239,18 @@ def measure_vggish(device: torch.device, precision: str | None, size: Size, fold
     yield "sound: end to end", measure_rate(extract, device, size)
 
 
-def measure_whole(device: torch.device, config: i3d.Config, size: Size, folder: Path) -> dict[str, float]:
-    """Return frames a second from files on disk to files on disk, both streams, of ours and of the plain version.
+def measure_whole(device: torch.device, config: i3d.Config, size: Size, clip: Path) -> dict[str, float]:
+    """Return frames a second from a clip on disk to files beside it, both streams, of ours and of the plain version.
 
     The best of some rounds, of which the first warms up. The plain version has a process of its own, because ours
     changes how its process handles memory.
     """
     extractor = I3DExtractor(config, str(device))
-    clip = folder / "clip.mp4"
+    folder = clip.parent
 
     def extract() -> int:
         for _ in range(size.num_clips):
-            save_numpy(extractor.extract(str(clip), DecodeOptions()), folder, "clip")
+            save_numpy(extractor.extract(str(clip), DecodeOptions()), folder, "ours")
         return size.num_clips * size.stack_size * size.num_stacks
 
     best = {"ours": 0.0, "plain": 0.0}
@@ -252,7 +266,7 @@ def measure_whole(device: torch.device, config: i3d.Config, size: Size, folder: 
                 number = run()
                 _synchronize(device)
                 best[name] = max(best[name], number / (time.perf_counter() - start))
-    files = [(folder / f"clip_{stream}.npy", folder / f"{stream}.npy") for stream in config.streams]
+    files = [(folder / f"ours_{stream}.npy", folder / f"{stream}.npy") for stream in config.streams]
     return {
         "frames_per_s": best["ours"],
         "plain_frames_per_s": best["plain"],

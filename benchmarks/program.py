@@ -1,9 +1,8 @@
-"""Measures the program's start, two workers on the CPU beside one, and the cost of overlapping stacks.
+"""Measures on the CPU the program's start, two workers beside one, and the cost of overlapping stacks.
 
-python -m benchmarks.program [--device_ids 0]
+python -m benchmarks.program
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -55,9 +54,6 @@ def time_networks(clip: Path, step_size: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device_ids", nargs="+", default=["cpu"])
-    options = parser.parse_args()
     print(f"--help: {min(time_program('--help') for _ in range(NUM_ROUNDS)):.2f} s")
     with tempfile.TemporaryDirectory() as name:
         clips = [Path(name, f"{number}.mp4") for number in range(NUM_CLIPS)]
@@ -65,7 +61,7 @@ def main() -> None:
             write_clip(clip, 2 * STACK_SIZE + 1)
         i3d = ["--feature_type", "i3d", "--weights", "random", "--stack_size", str(STACK_SIZE)]
         i3d += ["--step_size", str(STACK_SIZE), "--video_paths"]
-        one = [time_program(*i3d, str(clips[0]), "--device_ids", *options.device_ids) for _ in range(NUM_ROUNDS)]
+        one = [time_program(*i3d, str(clips[0]), "--device_ids", "cpu") for _ in range(NUM_ROUNDS)]
         print(f"one video of {2 * STACK_SIZE + 1} frames, from the start to the end: {min(one):.1f} s")
 
         best = {1: float("inf"), 2: float("inf")}

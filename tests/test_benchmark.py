@@ -38,7 +38,7 @@ def test_tf32_cuts_numbers_off_after_ten_bits() -> None:
 
 @pytest.mark.slow
 def test_a_quick_run_prints_a_table_and_writes_the_figures(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.pipeline", "--quick", "--device", "cpu"]
+    command = [sys.executable, "-m", "benchmarks.pipeline", "--quick"]
     command += ["--output", str(tmp_path / "latest.json")]
     answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=True)
     figures = json.loads((tmp_path / "latest.json").read_text())

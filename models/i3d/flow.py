@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,7 +117,12 @@ def _round_size(size: int, up: bool = True) -> int:
 
 
 def _select_rows(pyramid: Pyramid, rows: Sequence[int]) -> Pyramid:
-    """Return the pyramids of some of the frames, without a copy where their rows are consecutive."""
-    consecutive = slice(rows[0], rows[0] + len(rows))
-    index = consecutive if list(rows) == list(range(consecutive.start, consecutive.stop)) else list(rows)
-    return {level: features[index] for level, features in pyramid.items()}
+    """Return the pyramids of some of the frames, without a copy where their rows are consecutive.
+
+    Otherwise their runs of rows are joined: to index by a list, a copy of it would have to wait for all the GPU's work.
+    """
+    runs = [[row for _, row in run] for _, run in groupby(enumerate(rows), lambda item: item[1] - item[0])]
+    slices = [slice(run[0], run[-1] + 1) for run in runs]
+    if len(slices) == 1:
+        return {level: features[slices[0]] for level, features in pyramid.items()}
+    return {level: torch.cat([features[part] for part in slices]) for level, features in pyramid.items()}

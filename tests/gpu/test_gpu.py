@@ -1,82 +1,174 @@
-"""A GPU computes the same as the CPU. Runs where there is one."""
+"""Features that a GPU computes, alone, shared, short of memory, and by the whole program."""
 
 import dataclasses
+import multiprocessing
 import subprocess
 import sys
-from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from models import activation
+from models import vggish
 from models.i3d import Config
 from models.i3d.extract import Extractor
-from models.pwc import matching
-from models.pwc.cost_volume import NUM_DISPLACEMENTS
-from models.pwc.matching import matching_costs, plain_matching_costs
-from models.pwc.net import COARSEST, FINEST, PYRAMID_CHANNELS
+from models.vggish.extract import Extractor as VGGishExtractor
+from tests.helpers import seeded
 from tests.helpers.clips import write_clip
-from tests.helpers.oracles import REPOSITORY, cosines
-from tests.helpers.seeded import synthetic_clip
-from utils.devices import resolve
+from tests.helpers.gpu import GPU, needs_gpu
+from tests.helpers.oracles import REPOSITORY, Array, cosines
+from tests.helpers.sounds import chord, write_wav
 from utils.media.options import DecodeOptions
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
-]
+pytestmark = needs_gpu
+
+Arrays = dict[str, Array]
+
+NUM_FRAMES = 68
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("level", range(FINEST, COARSEST + 1))
-def test_the_kernel_is_used_and_computes_what_the_plain_version_does_on_the_cpu(level: int, dtype: torch.dtype) -> None:
-    height, width, channels = 256 >> level, 384 >> level, PYRAMID_CHANNELS[level - 1]
-    generator = torch.Generator().manual_seed(level)
-    first, second = torch.randn(2, 2, height, width, channels, generator=generator).to(dtype).permute(0, 1, 4, 2, 3)
-    flow = None if level == COARSEST else 3 * torch.randn(2, 2, height, width, generator=generator)
-    out = torch.full((2, height, width, NUM_DISPLACEMENTS + 7), -7.0, dtype=dtype).permute(0, 3, 1, 2)
-    expected = out.clone()
-    plain_matching_costs(first, second, flow, expected)
-    out = out.cuda()
-    matching_costs(first.cuda(), second.cuda(), None if flow is None else flow.cuda(), out)
-    assert matching._kernel(out.device, dtype) is not plain_matching_costs
-    eps = torch.finfo(dtype).eps
-    # In single precision what differs are the coordinates, which grid_sample has in halves of the image's size.
-    atol, rtol = (5e-5, 0) if dtype == torch.float32 else (eps / 8, 2 * eps)
-    torch.testing.assert_close(out.cpu(), expected, atol=atol, rtol=rtol)
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A texture that drifts and a disc that crosses it, four times over."""
+    frames = [frame.transpose(1, 2, 0)[:256, :340] for frame in seeded.synthetic_clip()]
+    path = write_clip(tmp_path_factory.mktemp("clips") / "a clip.mp4", frames * 4)
+    assert len(frames) * 4 == NUM_FRAMES
+    return str(path)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_the_kernel_that_sums_and_activates_is_used(dtype: torch.dtype) -> None:
-    assert activation._kernel(torch.device("cuda:0"), dtype) is not activation.plain_add_and_activate
+def config_of(checkpoints: dict[str, str], **settings: object) -> Config:
+    return Config(**checkpoints, **settings)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("precision", "least_cosine"),
-    [("fp32", 0.9999), ("tf32", 0.999), ("mixed", 0.999), ("fp16", 0.999), ("bf16", 0.98)],
-)
+def extract(config: Config, device: torch.device, path: str) -> Arrays:
+    return Extractor(config, str(device)).extract(path, DecodeOptions()).arrays
+
+
+@pytest.mark.parametrize("precision", ["fp32", "mixed"])
+def test_features_are_the_reference(precision: str, checkpoints: dict[str, str], shared: Path) -> None:
+    video = str(shared / "videos" / "v_GGSY1Qvo990.mp4")
+    arrays = extract(config_of(checkpoints, precision=precision), GPU, video)
+    with np.load(shared / "reference" / "features_64_64.npz") as reference:
+        least = {stream: cosines(rows, reference[stream]).min() for stream, rows in arrays.items()}
+    assert least["rgb"] > 0.9999
+    assert least["flow"] > 0.9999
+
+
+@pytest.fixture(scope="module")
+def of_the_cpu(clip: str, checkpoints: dict[str, str]) -> Arrays:
+    return extract(config_of(checkpoints, stack_size=12, step_size=20), torch.device("cpu"), clip)
+
+
+@pytest.mark.parametrize(("precision", "least_cosine"), [("fp32", 0.9999), ("mixed", 0.999), ("bf16", 0.98)])
 def test_features_are_those_of_the_cpu(
-    tmp_path: Path, checkpoints: dict[str, str], precision: str, least_cosine: float
+    clip: str, checkpoints: dict[str, str], of_the_cpu: Arrays, precision: str, least_cosine: float
 ) -> None:
-    frames: Sequence[np.ndarray] = [frame.transpose(1, 2, 0)[:256, :340] for frame in synthetic_clip()]
-    clip = write_clip(tmp_path / "clip.mp4", frames)
-    config = Config(stack_size=12, step_size=4, **checkpoints)  # type: ignore[arg-type]
-    expected = Extractor(config, "cpu").extract(str(clip), DecodeOptions()).arrays
-    config = dataclasses.replace(config, precision=precision)
-    arrays = Extractor(config, resolve(["0"])[0]).extract(str(clip), DecodeOptions()).arrays
+    arrays = extract(config_of(checkpoints, stack_size=12, step_size=20, precision=precision), GPU, clip)
     for stream, rows in arrays.items():
-        assert cosines(rows, expected[stream]).min() > least_cosine
+        assert cosines(rows, of_the_cpu[stream]).min() > least_cosine
 
 
-def test_the_whole_program_works_on_a_gpu(tmp_path: Path, checkpoints: dict[str, str]) -> None:
-    clips = [write_clip(tmp_path / f"{i}.mp4", [np.full((240, 320, 3), 30 * i, np.uint8)] * 30) for i in range(6)]
-    command = [sys.executable, str(REPOSITORY / "main.py"), "--feature_type", "i3d", "--device_ids", "0"]
-    command += ["--stack_size", "16", "--step_size", "8", "--on_extraction", "save_numpy"]
-    command += ["--output_path", str(tmp_path / "output"), "--video_paths", *map(str, clips)]
+@pytest.mark.parametrize("precision", ["fp32", "mixed", "bf16"])
+def test_sound_has_the_features_of_the_cpu(tmp_path: Path, precision: str) -> None:
+    model = tmp_path / "vggish.pt"
+    torch.save(seeded.state_dict("vggish"), model)
+    sound = str(write_wav(tmp_path / "chord.wav", chord(20, 44_100), 44_100))
+    config = vggish.Config(vggish_model_path=str(model))
+    expected = VGGishExtractor(config, "cpu").extract(sound, DecodeOptions()).arrays["vggish"]
+    config = dataclasses.replace(config, precision=precision)
+    rows = VGGishExtractor(config, str(GPU)).extract(sound, DecodeOptions()).arrays["vggish"]
+    assert cosines(rows, expected).min() > 0.999
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_a_second_gpu_gives_the_features_of_the_first(clip: str, checkpoints: dict[str, str]) -> None:
+    """PyTorch's current GPU stays the first."""
+    config = config_of(checkpoints, stack_size=16, step_size=16)
+    first, second = (extract(config, device, clip) for device in (GPU, torch.device(GPU.type, 1)))
+    for stream, rows in second.items():
+        assert cosines(rows, first[stream]).min() > 0.99999
+
+
+def test_nothing_waits_for_the_gpu_but_what_bounds_the_work_ahead_of_it(
+    clip: str, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch calls waiting for all work an error, until features are fetched; waiting for an event is none.
+
+    The second time, because compiling kernels and filters for a size may wait.
+    """
+    extractor = Extractor(config_of(checkpoints, stack_size=10, step_size=9, batch_size=32), str(GPU))
+    expected = extractor.extract(clip, DecodeOptions()).arrays
+    fetch, fetched = Tensor.cpu, []
+
+    def stop_watching_and_fetch(tensor: Tensor) -> Tensor:
+        torch.cuda.set_sync_debug_mode("default")
+        fetched.append(tensor)
+        return fetch(tensor)
+
+    monkeypatch.setattr(Tensor, "cpu", stop_watching_and_fetch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        arrays = extractor.extract(clip, DecodeOptions()).arrays
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(fetched) == len(arrays), "only features are fetched"
+    for stream, rows in arrays.items():
+        assert cosines(rows, expected[stream]).min() > 0.99999
+
+
+def extract_short_of_memory(config: Config, clip: str) -> tuple[list[int], Arrays, Arrays]:
+    """Return the batch sizes after two extractions with memory for the half, their features, and those expected."""
+    extractor = Extractor(config, str(GPU))
+    sizes = (extractor.batch_size, extractor.batch_size // 2)
+    needed, arrays = [], {}
+    for size in sizes:
+        extractor.batch_size = size
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(GPU)
+        arrays = extractor.extract(clip, DecodeOptions()).arrays
+        needed.append(torch.cuda.max_memory_reserved(GPU))
+    torch.cuda.empty_cache()
+    limit = needed[1] + (needed[0] - needed[1]) / 4
+    torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.mem_get_info(GPU)[1], GPU)
+    extractor.batch_size = sizes[0]
+    seen = []
+    for _ in range(2):
+        short = extractor.extract(clip, DecodeOptions()).arrays
+        seen.append(extractor.batch_size)
+    return seen, short, arrays
+
+
+def test_where_memory_does_not_suffice_half_a_batch_is_taken_from_then_on(
+    clip: str, checkpoints: dict[str, str]
+) -> None:
+    config = config_of(checkpoints, stack_size=64, tail="drop", batch_size=64)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        seen, short, expected = process.submit(extract_short_of_memory, config, clip).result()
+    assert seen == [32, 32]
+    for stream, rows in short.items():
+        assert cosines(rows, expected[stream]).min() > 0.99999
+
+
+def run_i3d(output: Path, checkpoints: dict[str, str], clips: list[Path], num_workers: int) -> dict[str, bytes]:
+    """Run the whole program, and return what it saved by the names of the files."""
+    command = [sys.executable, str(REPOSITORY / "main.py"), "--feature_type", "i3d", "--device_ids"]
+    command += [str(GPU).removeprefix("cuda:"), "--workers_per_gpu", str(num_workers)]
+    command += ["--batch_size", "32", "--stack_size", "16", "--step_size", "8"]
+    command += ["--on_extraction", "save_numpy", "--output_path", str(output), "--video_paths", *map(str, clips)]
     command += [f"--{option}={path}" for option, path in checkpoints.items()]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert answer.returncode == 0, answer.stderr
-    assert len(list((tmp_path / "output").glob("*.npy"))) == 12
-    assert "slower" not in answer.stderr, "the kernel did not work"
+    assert "without the Triton kernel" not in answer.stderr
+    return {path.name: path.read_bytes() for path in output.glob("*.npy")}
+
+
+def test_two_workers_of_the_program_save_the_bits_that_one_does(tmp_path: Path, checkpoints: dict[str, str]) -> None:
+    images = [frame.transpose(1, 2, 0)[:240, :320] for frame in seeded.synthetic_clip()]
+    clips = [write_clip(tmp_path / f"{i}.mp4", images[i:] + images[:i] * 2) for i in range(6)]
+    of_one = run_i3d(tmp_path / "one", checkpoints, clips, 1)
+    of_two = run_i3d(tmp_path / "two", checkpoints, clips, 2)
+    assert len(of_one) == 12
+    assert of_one == of_two

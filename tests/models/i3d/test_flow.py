@@ -96,6 +96,15 @@ def test_what_a_batch_is_filled_up_with_changes_no_flow() -> None:
     assert run(301, 10, 10, 256, stacks_at_once=30).batches == [160, 144], "300 pairs"
 
 
+def test_rows_are_selected_by_no_index_that_a_gpu_would_wait_for() -> None:
+    with torch.profiler.profile() as profiler:
+        run(11 + 3 * 9, 10, 9, 100, stacks_at_once=9)  # filled up
+        run(15, 10, 10, 100)  # cycled
+    operations = {event.key for event in profiler.key_averages()}
+    assert "aten::cat" in operations
+    assert "aten::index" not in operations
+
+
 @pytest.mark.parametrize(
     ("number", "most", "sizes"),
     [
