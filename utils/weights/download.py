@@ -5,6 +5,7 @@ renamed only when its hash is right. A file lock lets several programs ask for t
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import http.client
@@ -35,9 +36,11 @@ def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Pa
     """Return the path of each of the weights, downloaded and verified if need be.
 
     `wanted` holds, by the option that overrides its path, each file and the path that the user gave, if any. A given
-    file must exist and is taken as it is; the others are the published ones, at their default paths. Raises
+    file must exist and is taken as it is; the others are the published ones, at their default paths or, where those
+    cannot be written to, in the user's cache. Raises
     WeightsError, and UnreachableError where there is no network.
     """
+    wanted = {option: (_placed(weights), given) for option, (weights, given) in wanted.items()}
     missing: dict[str, WeightsFile] = {}
     for option, (weights, given) in wanted.items():
         if given is not None:
@@ -64,6 +67,15 @@ def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]]) -> dict[str, Pa
     return {option: Path(given or weights.path) for option, (weights, given) in wanted.items()}
 
 
+def _placed(weights: WeightsFile) -> WeightsFile:
+    """Return the record with a path that can be had: in the user's cache, where the default folder is read-only."""
+    folder = next(parent for parent in weights.path.parents if parent.exists())
+    if weights.path.exists() or os.access(folder, os.W_OK):
+        return weights
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "video_features")
+    return dataclasses.replace(weights, path=cache / weights.path.name)
+
+
 def _download(weights: WeightsFile) -> None:
     """Put the published file at `weights.path`, whole. If several programs ask at once, one downloads for all."""
     try:
@@ -84,7 +96,7 @@ def fingerprint(weights: WeightsFile, given: str | None) -> str:
     """
     if given is None and weights.git_blob is not None:
         return weights.git_blob
-    return git_blob(Path(given or weights.path))
+    return git_blob(Path(given or _placed(weights).path))
 
 
 def git_blob(path: Path) -> str:
