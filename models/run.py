@@ -6,8 +6,9 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from models.extraction import UNTRAINED, Job, with_weights
 from utils import cli
@@ -34,14 +35,16 @@ def run(command: cli.Command) -> int:
     config = command.config
     try:
         paths = find_videos(command.run.video_paths, command.run.file_with_video_paths, config.media_suffixes)
-        devices = resolve(command.run.device_ids)
+        devices = resolve(command.run.device_ids) if command.run.ray is None else command.run.slot_devices
         config.check_devices(devices)
     except ValueError as error:
         command.error(str(error))
     start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
-    if command.run.device_ids is None and devices == ["cpu"]:
+    if command.run.ray is not None:
+        _load_cluster()
+    elif command.run.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
-    config, fingerprints = with_weights(config)
+    ready, fingerprints = with_weights(config)
     stems = unique_stems(paths)
     if config.frames_path is not None:
         resume.probe(Path(config.frames_path))
@@ -55,9 +58,13 @@ def run(command: cli.Command) -> int:
             (stems.get(path) or stem_of(path) for path in paths),
             command.run.overwrite,
         )
-    workers = workers_on(devices, command.run.workers_per_gpu)
-    job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers))
-    log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), ", ".join(devices))
+    where = ", ".join(devices)
+    if command.run.ray is None:
+        config, devices = ready, workers_on(devices, command.run.workers_per_gpu)
+    else:
+        where = f"the Ray cluster {command.run.ray}"  # where each node finds its weights
+    job = Job(command.feature_type, config, command.decode, stems, output, tuple(devices), fingerprints=fingerprints)
+    log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), where)
     return _extract(job, paths, command)
 
 
@@ -78,7 +85,7 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
 
         try:
             videos = _pending(job, paths, command.run.skip_failed, note)
-            with contextlib.closing(pool.run(job, job.devices, videos, command.run.timeout_per_video)) as rows:
+            with contextlib.closing(_work(job, videos, command.run)) as rows:
                 for row in rows:
                     note(row)
         except KeyboardInterrupt:
@@ -97,6 +104,25 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
     if job.config.weights == "random":
         log.warning(UNTRAINED)
     return status or (cli.EXIT_SOME_FAILED if has_failed or progress.num_done < len(paths) else cli.EXIT_OK)
+
+
+def _work(job: Job, videos: Iterator[str | None], options: cli.RunOptions) -> Generator[Row, None, None]:
+    """Work on videos with one of the two engines: processes of this machine, or Ray."""
+    if options.ray is None:
+        return pool.run(job, job.devices, videos, options.timeout_per_video)
+    driver = _load_cluster()
+    cluster = driver.Cluster(options.ray, options.cpus_per_slot, options.max_slots)
+    rows: Generator[Row, None, None] = driver.run(job, cluster, videos, options.timeout_per_video)
+    return rows
+
+
+def _load_cluster() -> ModuleType:
+    """Return the module that needs Ray. Raises CannotStartError."""
+    try:
+        from utils.cluster import driver
+    except ImportError as error:
+        raise CannotStartError(f'--ray needs Ray: pip install "ray[data]>=2.50,<2.64" ({error})') from error
+    return driver
 
 
 def _pending(job: Job, paths: list[str], skip_failed: bool, note: Callable[[Row], None]) -> Iterator[str | None]:
