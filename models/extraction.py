@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from utils.media.options import DecodeOptions
 from utils.memory import keep_freed_memory
 from utils.outputs import writers
 from utils.outputs.resume import Output
-from utils.outputs.status_log import frame_rates
+from utils.outputs.status_report import UNKNOWN, Outcome, read_outcomes
 from utils.report import Report
 from utils.results import Arrays, Row, Span
 from utils.video_list import absolute, stem_of
@@ -126,8 +126,7 @@ class Job:
             report = "\n".join(filter(None, [writers.describe(path, features), features.report]))
             return dataclasses.replace(row, report=report)
         outputs = writers.save_numpy(features, self.output.folder, stem)
-        for extra in self.output.extras:
-            self._save_extra(extra, extractor, features.arrays, features.spans, stem)
+        self._save_extras(self.output.extras, extractor, features.arrays, features.spans, stem)
         if self.report and sketch is not None:
             predict = extractor.predict if isinstance(extractor, Classifier) else None
             self.report.add_page(stem, path, features, outputs, sketch, predict)
@@ -145,32 +144,28 @@ class Job:
         """Save what lacks beside a video's saved features. None where the times of their rows are not known."""
         assert self.output is not None
         arrays = writers.load_numpy(self.output.folder, stem, self.output.suffixes)
-        if self.output.has_extra(stem, "timestamps"):
-            spans = writers.load_timestamps(self.output.folder, stem)
-        else:
-            seconds, fps = _frame_rates(self.output).get(absolute(path), (0.0, None))
-            num_rows = len(next(iter(arrays.values())))
-            found = self.config.spans(num_rows, seconds, fps)
-            if found is None:
-                return None
-            spans = found
-        for extra in self.output.extras:
-            if not self.output.has_extra(stem, extra):
-                self._save_extra(extra, extractor, arrays, spans, stem)
+        known = _outcomes(self.output).get(absolute(path), UNKNOWN)
+        spans = self.config.spans(len(next(iter(arrays.values()))), known.seconds, known.fps)
+        if spans is None:
+            return None
+        lacking = [extra for extra in self.output.extras if not self.output.has_extra(stem, extra)]
+        self._save_extras(lacking, extractor, arrays, spans, stem)
         return Row(path, "skipped", outputs=self.output.paths(stem))
 
-    def _save_extra(self, extra: str, extractor: Extractor, arrays: Arrays, spans: list[Span], stem: str) -> None:
+    def _save_extras(
+        self, extras: Container[str], extractor: Extractor, arrays: Arrays, spans: list[Span], stem: str
+    ) -> None:
         assert self.output is not None
-        if extra == "timestamps":
+        if "timestamps" in extras:
             writers.save_timestamps(spans, self.output.folder, stem)
-        else:
+        if "predictions" in extras:
             assert isinstance(extractor, Classifier)
             writers.save_predictions(extractor.predict(arrays), spans, self.output.folder, stem)
 
 
 @functools.cache
-def _frame_rates(output: Output) -> dict[str, tuple[float, float]]:
-    return frame_rates(output.folder, output.feature_type)
+def _outcomes(output: Output) -> dict[str, Outcome]:
+    return read_outcomes(output.folder, output.feature_type, output.since)
 
 
 def frames_folder(config: Config, stem: str) -> Path | None:

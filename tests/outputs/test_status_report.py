@@ -11,7 +11,7 @@ import pytest
 
 from utils.errors import CannotStartError, SettingsError
 from utils.outputs.settings import record
-from utils.outputs.status_report import report_status
+from utils.outputs.status_report import Outcome, read_outcomes, report_status
 from utils.results import Row
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -138,3 +138,16 @@ def test_a_folder_where_nothing_was_saved_is_told_and_one_that_a_run_has_just_be
     (tmp_path / "settings.json").write_text("[]")
     with pytest.raises(SettingsError):
         report_status(tmp_path, "vggish", None)
+
+
+def test_a_failure_forgets_nothing_that_an_extraction_told(tmp_path: Path) -> None:
+    extracted = dataclasses.replace(ok("/a", 2), fps=29.97, missing="the end", missing_seconds=0.5)
+    log_rows(tmp_path, extracted, failed("/a", "disk_full"))
+    failure = read_outcomes(tmp_path, "vggish", 0)["/a"]
+    assert failure == Outcome("failed", "disk_full", "no good", 2, 29.97, 0.5, NOON.timestamp())
+    log_rows(tmp_path, done_before("/a"))
+    assert read_outcomes(tmp_path, "vggish", 0)["/a"] == failure._replace(
+        state="done", reason="", message="", is_skipped=True
+    )
+    log_rows(tmp_path, ok("/b", 3))
+    assert read_outcomes(tmp_path, "vggish", 0)["/b"].fps is None, "of a version that did not tell the rate"

@@ -105,4 +105,3 @@ def test_timestamps_are_given_back_as_they_were(tmp_path: Path) -> None:
     saved = np.load(tmp_path / "new" / "x_timestamps.npy")
     assert saved.dtype == np.float64
     assert saved.tolist() == [list(span) for span in spans]
-    assert writers.load_timestamps(tmp_path / "new", "x") == spans

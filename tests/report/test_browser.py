@@ -216,7 +216,7 @@ def test_a_hundred_thousand_videos_open_in_time_and_are_found_and_sorted(opened:
         for i in range(100_000):
             path = f"/data/folder {i % 100}/a video with a long name {i * 7919 % 100_000}.mp4"
             if i % 200:
-                log.add(Row(path, "skipped"))
+                log.add(Row(path, "skipped", outputs=["a.npy"]))
             else:
                 log.add(Row(path, "failed", "corrupt", f"{path}: {i % 977} frames are damaged"))
     index = write_overview(tmp_path)

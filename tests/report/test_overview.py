@@ -46,7 +46,8 @@ def test_the_last_row_of_a_video_counts_and_what_was_skipped_is_done(tmp_path: P
         Row("/v/a.mp4", "skipped", outputs=["a_rgb.npy"]),
         Row("/v/d.mp4", "failed", "corrupt", "/v/d.mp4: damaged"),
         Row("/v/d.mp4", "skipped", outputs=["d_rgb.npy"]),
-        Row("/v/e.mp4", "skipped", error="it failed in an earlier run"),
+        Row("/v/e.mp4", "failed", "corrupt", "/v/e.mp4: damaged"),
+        Row("/v/e.mp4", "skipped", error="it failed in an earlier run (--skip_failed)"),
     ])  # fmt: skip
     page = write_overview(tmp_path)
     assert page == tmp_path / "report" / "index.html"
@@ -56,16 +57,16 @@ def test_the_last_row_of_a_video_counts_and_what_was_skipped_is_done(tmp_path: P
     assert "1.2 s are missing" in text
     assert "sha256:0" in text
     table = table_of(page)
-    assert table["folders"] == ["/v"]
-    states = {name: tuple(rest[:-1]) for _, name, _, *rest in table["rows"]}
+    assert {folder for folder, *_ in table} == {"/v"}
+    states = {name: tuple(rest[:-1]) for _, name, _, *rest in table}
     assert states == {
         "a.mp4": ("done", "", 1800, ""),
         "b.mp4": ("in part", "", 3600, "1 s is damaged"),
         "c.mp4": ("failed", "unreadable", 0, "/v/c.mp4: <no> video"),
         "d.mp4": ("done", "", 0, ""),
-        "e.mp4": ("failed", "", 0, "it failed in an earlier run"),
+        "e.mp4": ("failed", "corrupt", 0, "/v/e.mp4: damaged"),
     }
-    assert [row[3] for row in table["rows"]] == ["failed", "failed", "in part", "done", "done"]
+    assert [row[3] for row in table] == ["failed", "failed", "in part", "done", "done"]
 
 
 def test_what_was_run_is_told(tmp_path: Path) -> None:
@@ -96,4 +97,4 @@ def test_rows_of_other_hands_do_no_harm(tmp_path: Path) -> None:
     ]
     with open(tmp_path / "status.jsonl", "a") as file:
         file.writelines(json.dumps(row | {"feature_type": "i3d"}) + "\n" for row in strange)
-    assert len(table_of(write_overview(tmp_path))["rows"]) == 2
+    assert len(table_of(write_overview(tmp_path))) == 1

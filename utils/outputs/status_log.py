@@ -96,18 +96,6 @@ def failed_before(folder: Path, feature_type: str) -> set[str]:
     return failed
 
 
-def frame_rates(folder: Path, feature_type: str) -> dict[str, tuple[float, float]]:
-    """Return, by the absolute path of a video that was extracted last, its seconds and frames a second."""
-    rates: dict[str, tuple[float, float]] = {}
-    for row in read_log(folder, feature_type):
-        match row:
-            case {"path": path, "status": "ok", "seconds": int() | float() as seconds, "fps": int() | float() as fps}:
-                rates[absolute(path)] = seconds, fps
-            case {"path": path, "status": "ok"}:  # of a version that did not tell the rate
-                rates.pop(absolute(path), None)
-    return rates
-
-
 def _read_rows(path: Path, feature_type: str, with_skipped: bool) -> Iterator[dict[str, Any]]:
     """Yield the rows of one log. It is open for moments only: of all shards' there may be more than can be open."""
     offset = 0

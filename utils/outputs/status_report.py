@@ -4,15 +4,62 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from utils.errors import CannotStartError
 from utils.outputs.atomic import saving
 from utils.outputs.settings import read_records
 from utils.outputs.status_log import read_log
 from utils.video_list import absolute
+
+STATES = ("failed", "in part", "done")
+
+
+class Outcome(NamedTuple):
+    """What became of a video: one of `STATES`, by its latest row, and what its last extraction told."""
+
+    state: str
+    reason: str = ""  # why it failed, in a word
+    message: str = ""  # why it failed, or what is missing
+    seconds: float = 0.0
+    fps: float | None = None
+    missing_seconds: float = 0.0
+    time: float = 0.0  # of the extraction, in seconds since 1970
+    is_skipped: bool = False  # when it was last looked at
+
+
+UNKNOWN = Outcome("unknown")
+
+
+def read_outcomes(folder: Path, feature_type: str, since: float) -> dict[str, Outcome]:
+    """Return what became of each video, by its absolute path, from the st_mtime `since` on.
+
+    The latest row of a video decides, whichever log it is in. A video that was skipped because its files were there is
+    done. Values that are no numbers count as 0.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for row in read_log(folder, feature_type, with_skipped=True):
+        time = _parse_time(row.get("time"))
+        if 0 < time < int(since):  # rows have whole seconds
+            continue
+        path = absolute(row["path"])
+        before = outcomes.get(path, UNKNOWN)
+        match row:
+            case {"status": "ok"}:
+                missing = str(row.get("missing") or "")
+                seconds, fps, missing_seconds = (_number(row, name) for name in ("seconds", "fps", "missing_seconds"))
+                state = "in part" if missing else "done"
+                outcomes[path] = Outcome(state, "", missing, seconds, fps or None, missing_seconds, time)
+            case {"status": "failed"}:
+                reason, message = sys.intern(str(row.get("reason") or "error")), str(row.get("error") or "")
+                outcomes[path] = before._replace(state="failed", reason=reason, message=message, is_skipped=False)
+            case {"status": "skipped", "outputs": [_, *_]} if before.state in ("unknown", "failed"):
+                outcomes[path] = before._replace(state="done", reason="", message="", is_skipped=True)
+            case {"status": "skipped"} if before is not UNKNOWN:
+                outcomes[path] = before._replace(is_skipped=True)
+    return outcomes
 
 
 class StatusReport(NamedTuple):
@@ -40,33 +87,31 @@ class StatusReport(NamedTuple):
 def report_status(folder: Path, feature_type: str, paths: Sequence[str] | None) -> StatusReport:
     """Return what became of the videos at `paths`, or else of all that the logs know.
 
-    The latest row of a video decides, whichever log it is in. A video that was skipped because its files were there is
-    done. Rows from before an overwriting do not count. Raises CannotStartError where nothing was ever saved.
+    Raises CannotStartError where nothing was ever saved.
     """
-    # By absolute path: the seconds of a video that is done, why one failed, None for one that is left.
-    outcomes: dict[str, float | str | None] = dict.fromkeys(map(absolute, paths or ()))
     with saving(folder, "cannot be read"):
         record = read_records(folder).get(feature_type)
-        since = datetime.fromtimestamp(int(record.since), UTC).isoformat() if record else ""  # rows have whole seconds
-        is_used = record is not None
-        for row in read_log(folder, feature_type, with_skipped=True):
-            is_used = True
-            path = absolute(row["path"])
-            if str(row.get("time", since)) < since or (paths is not None and path not in outcomes):
-                continue
-            match row:
-                case {"status": "ok", "seconds": int() | float() as seconds}:
-                    outcomes[path] = float(seconds)
-                case {"status": "failed"}:
-                    outcomes[path] = sys.intern(str(row.get("reason")))
-                case {"status": "skipped", "outputs": [_, *_]} if not isinstance(outcomes.get(path), float):
-                    outcomes[path] = 0.0
-    if not is_used:
+        outcomes = read_outcomes(folder, feature_type, record.since if record else 0.0)
+    if record is None and not outcomes:
         raise CannotStartError(f"{folder}: no {feature_type} features were ever saved here; is this the --output_path?")
-    seconds_done = [outcome for outcome in outcomes.values() if isinstance(outcome, float)]
-    seconds = math.fsum(seconds_done)
-    reasons = Counter(outcome for outcome in outcomes.values() if isinstance(outcome, str))
-    done, failed = len(seconds_done), reasons.total()
-    left = None if paths is None else len(outcomes) - done - failed
-    by_reason = dict(reasons.most_common())
-    return StatusReport(feature_type, str(folder), done, failed, by_reason, left, seconds, seconds / 3600)
+    wanted = outcomes.keys() if paths is None else set(map(absolute, paths))
+    found = [outcomes[path] for path in wanted if path in outcomes]
+    reasons = Counter(outcome.reason for outcome in found if outcome.state == "failed")
+    seconds = math.fsum(outcome.seconds for outcome in found if outcome.state != "failed")
+    failed = reasons.total()
+    left = None if paths is None else len(wanted) - len(found)
+    by_reason, hours = dict(reasons.most_common()), seconds / 3600
+    return StatusReport(feature_type, str(folder), len(found) - failed, failed, by_reason, left, seconds, hours)
+
+
+def _number(row: dict[str, Any], name: str) -> float:
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _parse_time(text: object) -> float:
+    """Return a time in seconds since 1970; 0 for what is none."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return 0.0

@@ -55,12 +55,6 @@ def save_timestamps(spans: Sequence[Span], folder: Path, stem: str) -> None:
         np.save(file, np.array(spans, np.float64).reshape(-1, 2), allow_pickle=False)
 
 
-def load_timestamps(folder: Path, stem: str) -> list[Span]:
-    """Return what `save_timestamps` wrote."""
-    path = extra_path(folder, stem, "timestamps")
-    return [(begin, end) for begin, end in np.load(path, allow_pickle=False).tolist()]
-
-
 def save_predictions(predictions: Predictions, spans: Sequence[Span], folder: Path, stem: str) -> None:
     """Write a line for each row and stream: its time, and the likeliest classes with their probabilities.
 

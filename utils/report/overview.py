@@ -7,22 +7,23 @@ import base64
 import gzip
 import importlib.metadata
 import json
+import math
 import os
 import platform
-from bisect import bisect
+import time
 from collections import Counter
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from utils.errors import CannotStartError
 from utils.outputs.atomic import whole_file
 from utils.outputs.settings import read_records
-from utils.outputs.status_log import read_log
+from utils.outputs.status_report import STATES, Outcome, read_outcomes
 from utils.report import FOLDER, PAGE, Report, find_parts
 from utils.report.render import clock, shown, url, write_html
-from utils.video_list import absolute
 
 RUNS = "runs.json"  # in the report's folder: of each feature type the last run's command, devices and so on
 MOST_ROWS = 100_000  # of the table
@@ -33,15 +34,12 @@ BINS = {0: "0 s", 1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s", 20: "20 s", 30: "30 
 BINS |= {300: "5 min", 600: "10 min", 1200: "20 min", 1800: "30 min", 3600: "1 h", 7200: "2 h"}
 
 
-Row = dict[str, Any]
-
-
 def note_run(report: Report, run: dict[str, object]) -> None:
     """Write down what is to be told of a run that begins, in place of the one before of that type. Raises SaveError."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "av", "numpy")}
     run |= {
         "title": report.title,
-        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "began": int(time.time()),
         "versions": {"python": platform.python_version()} | packages,
     }
     runs = _read_runs(report.folder) | {report.feature_type: run}
@@ -61,94 +59,58 @@ def write_overview(output: Path) -> Path:
     sections, videos = [], []
     for feature_type, record in records.items():
         run = runs.get(feature_type, {})
-        rows, num_skipped = _read_rows(output, feature_type, record.since)
+        outcomes = read_outcomes(output, feature_type, record.since)
         settings = {name: value for name, value in record.settings.items() if value is not None}
-        section = {"feature_type": feature_type, "run": run, "settings": settings, "skipped": num_skipped}
-        sections.append(section | _count(rows) | {"speed": _measure_speed(rows, run.get("began"))})
+        section = {"feature_type": feature_type, "run": run, "settings": settings} | _count(outcomes.values())
+        sections.append(section | {"speed": _measure_speed(outcomes.values(), run.get("began", 0))})
         links = _find_pages(report, feature_type)
-        videos += [(path, row, links.get(path)) for path, row in rows.items()]
-    videos.sort(key=lambda video: _STATES.index(_state_of(video[1])))
+        videos += [(path, feature_type, outcome, links.get(path, "")) for path, outcome in outcomes.items()]
+    videos.sort(key=lambda video: STATES.index(video[2].state))
     values = _pack(videos) | {"num_videos": len(videos), "sections": sections, "output": os.path.abspath(output)}
     write_html(page, "overview.html", "overview.js", **values)
     return page
 
 
-def _read_rows(output: Path, feature_type: str, since: float) -> tuple[dict[str, Row], int]:
-    """Return the row of each video that tells how it stands, by absolute path, and how many were skipped last."""
-    rows: dict[str, Row] = {}
-    skipped = set()
-    for row in read_log(output, feature_type, with_skipped=True):
-        path = absolute(row["path"])
-        if 0 < _parse_time(row.get("time")) < int(since):  # from before all was overwritten
-            continue
-        if row.get("status") == "skipped":
-            skipped.add(path)
-            if row.get("outputs") and rows.get(path, row).get("status") == "failed":  # another program has done it
-                rows[path] = row
-            rows.setdefault(path, row)
-        else:
-            skipped.discard(path)
-            rows[path] = row
-    return rows, len(skipped)
-
-
-_STATES = ("failed", "in part", "done")
-
-
-def _state_of(row: Row) -> str:
-    if row.get("status") == "failed" or row.get("error"):
-        return "failed"
-    return "in part" if row.get("missing") else "done"
-
-
-def _count(rows: dict[str, Row]) -> dict[str, Any]:
-    states = Counter(map(_state_of, rows.values()))
-    lengths = [_number(row, "seconds") for row in rows.values() if row.get("status") == "ok"]
-    begins = list(BINS)
-    bins = Counter(bisect(begins, seconds) - 1 for seconds in lengths)
-    used = begins[min(bins, default=0) : max(bins, default=-1) + 1]
-    reasons = Counter(str(row.get("reason") or "error") for row in rows.values() if _state_of(row) == "failed")
+def _count(outcomes: Collection[Outcome]) -> dict[str, Any]:
+    states = Counter(outcome.state for outcome in outcomes)
+    lengths = [outcome.seconds for outcome in outcomes if outcome.state != "failed" and outcome.seconds]
+    numbers = np.histogram(lengths, [*BINS, math.inf])[0].tolist()
+    bars = [(f"from {begin}", number) for begin, number in zip(BINS.values(), numbers, strict=True)]
+    used = [i for i, number in enumerate(numbers) if number]
     return {
         "done": states["done"] + states["in part"],
         "in_part": states["in part"],
         "failed": states["failed"],
+        "skipped": sum(outcome.is_skipped for outcome in outcomes),
         "hours": sum(lengths) / 3600,
-        "missing_seconds": sum(_number(row, "missing_seconds") for row in rows.values()),
-        "lengths": [(f"from {BINS[begin]}", bins[begins.index(begin)]) for begin in used],
-        "reasons": reasons.most_common(),
+        "missing_seconds": sum(outcome.missing_seconds for outcome in outcomes if outcome.state == "in part"),
+        "lengths": bars[used[0] : used[-1] + 1] if used else [],
+        "reasons": Counter(outcome.reason for outcome in outcomes if outcome.state == "failed").most_common(),
     }
 
 
-def _measure_speed(rows: dict[str, Row], began: object) -> dict[str, Any] | None:
+def _measure_speed(outcomes: Collection[Outcome], began: float) -> dict[str, Any] | None:
     """Return seconds of video per second over the time of the last run, or of all runs where its begin is not known."""
-    begin = _parse_time(began)
-    ok = [row for row in rows.values() if row.get("status") == "ok"]
-    done = sorted((_parse_time(row.get("time")), _number(row, "seconds")) for row in ok)
-    done = [(time, seconds) for time, seconds in done if time >= begin]
-    if not done or (not begin and done[0][0] == done[-1][0]):
+    done = [(o.time, o.seconds) for o in outcomes if o.state != "failed" and o.time and o.time >= began]
+    if not done or (not began and len({time for time, _ in done}) == 1):
         return None
-    start = begin or done[0][0]
-    duration = max(1.0, done[-1][0] - start)
-    num_bars = max(1, min(NUM_BARS, int(duration)))
-    bars = [0.0] * num_bars
-    for time, seconds in done:
-        bars[min(num_bars - 1, int((time - start) / duration * num_bars))] += seconds * num_bars / duration
-    return {"bars": bars, "duration": clock(duration), "mean": sum(seconds for _, seconds in done) / duration}
+    times, seconds = np.array(done).T
+    begin = began or times.min()
+    duration = max(1.0, float(times.max() - begin))
+    num_bars = min(NUM_BARS, int(duration))
+    bars = np.histogram(times, num_bars, (begin, begin + duration), weights=seconds)[0] * num_bars / duration
+    return {"bars": bars.tolist(), "duration": clock(duration), "mean": float(seconds.sum()) / duration}
 
 
-def _pack(videos: Sequence[tuple[str, Row, str | None]]) -> dict[str, Any]:
+def _pack(videos: Sequence[tuple[str, str, Outcome, str]]) -> dict[str, Any]:
     """Return the table, compressed, and how many videos are in it: the first ones that have room."""
     num_listed = min(len(videos), MOST_ROWS)
     while True:
-        folders: dict[str, int] = {}
-        lines = []
-        for path, row, link in videos[:num_listed]:
-            folder, name = os.path.split(shown(path))
-            message = row.get("error") or row.get("missing") or ""
-            place = folders.setdefault(folder, len(folders))
-            kind = row["feature_type"], _state_of(row), str(row.get("reason") or "")
-            lines.append([place, name, *kind, round(_number(row, "seconds"), 2), shown(message), link or ""])
-        text = json.dumps({"folders": list(folders), "rows": lines}, separators=(",", ":"))
+        rows = [
+            [*os.path.split(shown(path)), kind, one.state, one.reason, round(one.seconds, 2), shown(one.message), link]
+            for path, kind, one, link in videos[:num_listed]
+        ]
+        text = json.dumps(rows, separators=(",", ":"))
         table = base64.b64encode(gzip.compress(text.encode(), 6)).decode()
         if len(table) <= MOST_TABLE_BYTES:
             return {"table": table, "num_listed": num_listed}
@@ -171,16 +133,3 @@ def _read_runs(report: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return runs if isinstance(runs, dict) else {}
-
-
-def _number(row: Row, name: str) -> float:
-    value = row.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _parse_time(text: object) -> float:
-    """Return a time in seconds; 0 for what is none."""
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
-        return 0.0

@@ -5,12 +5,12 @@ const [FOLDER, NAME, TYPE, STATE, REASON, SECONDS, MESSAGE, LINK] = Array(8).key
 const COLUMNS = [NAME, TYPE, STATE, REASON, SECONDS, MESSAGE];
 const element = (id) => document.getElementById(id);
 const headers = [...document.querySelectorAll("#videos th")];
-let folders = [], rows = [], found = [], page = 0, sortedBy = -1, isDescending = false;
+let rows = [], found = [], page = 0, sortedBy = -1, isDescending = false;
 
 async function unpack() {
   const bytes = Uint8Array.from(atob(element("table").textContent), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  ({ folders, rows } = await new Response(stream).json());
+  rows = await new Response(stream).json();
   find();
 }
 
@@ -18,7 +18,7 @@ function find() {
   const text = element("find").value.toLowerCase(), state = element("state").value;
   const has = (value) => value.toLowerCase().includes(text);
   found = rows.filter((row) => (!state || row[STATE] === state) &&
-    (!text || has(folders[row[FOLDER]] + "/" + row[NAME]) || has(row[REASON]) || has(row[MESSAGE])));
+    (!text || has(row[FOLDER] + "/" + row[NAME]) || has(row[REASON]) || has(row[MESSAGE])));
   if (sortedBy >= 0) {
     const sign = isDescending ? -1 : 1;
     found.sort((a, b) => sign * (a[sortedBy] < b[sortedBy] ? -1 : a[sortedBy] > b[sortedBy] ? 1 : 0));
@@ -49,7 +49,7 @@ function makeRow(row) {
       cell.replaceChildren(link);
     }
     const folder = cell.appendChild(document.createElement("div"));
-    [folder.className, folder.textContent] = ["weak", folders[row[FOLDER]]];
+    [folder.className, folder.textContent] = ["weak", row[FOLDER]];
   }
   return line;
 }
