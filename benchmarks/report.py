@@ -18,6 +18,7 @@ import models
 from models.base import Classifier
 from utils.media.options import DecodeOptions
 from utils.report import Report, page_path
+from utils.report.page import add_page
 from utils.report.sketch import Sketch
 
 OPTIONS: dict[str, dict[str, Any]] = {"i3d": {"stack_size": 16, "step_size": 8}, "vggish": {}}
@@ -69,10 +70,9 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 report = Report(Path(folder), feature_type, feature_type, 1)
                 predict = extractor.predict if isinstance(extractor, Classifier) else None
-                files = [f"a_{name}.npy" for name in features.arrays]
                 for _ in range(2):  # the first time, libraries are loaded
                     start = time.process_time()
-                    report.add_page("a", path, features, files, sketch, predict)
+                    add_page(report, "a", path, features, sketch, predict)
                     making = time.process_time() - start
                 size = sum(file.stat().st_size for file in page_path(report.folder, "a").parent.iterdir())
             part = (sketch.seconds + making) / extracting

@@ -128,8 +128,10 @@ class Job:
         outputs = writers.save_numpy(features, self.output.folder, stem)
         self._save_extras(self.output.extras, extractor, features.arrays, features.spans, stem)
         if self.report and sketch is not None:
+            from utils.report.page import add_page  # Jinja2 and Pillow
+
             predict = extractor.predict if isinstance(extractor, Classifier) else None
-            self.report.add_page(stem, path, features, outputs, sketch, predict)
+            add_page(self.report, stem, path, features, sketch, predict)
         return dataclasses.replace(row, outputs=outputs)
 
     def _begin_sketch(self, stem: str) -> "Sketch | None":

@@ -2,29 +2,26 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import multiprocessing
 import os
-import shlex
 import sys
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from models.extraction import UNTRAINED, Job, with_weights
+from models.tell import begin_report, count_videos, end_report, tell_plan, tell_report, tell_status
 from utils import cli
 from utils.devices import resolve, workers_on
 from utils.errors import CannotStartError, SaveError
 from utils.outputs import atomic, resume
 from utils.outputs.status_log import StatusLog, failed_before
-from utils.outputs.status_report import report_status
-from utils.progress import Progress, start_log, write
+from utils.progress import Progress, start_log
 from utils.report import FOLDER, Report
 from utils.results import Row
 from utils.video_list import find_videos, stem_of, unique_stems
-from utils.weights.download import placed
 from utils.workers import pool
 from utils.workers.process import UNGUARDED_STATUS
 
@@ -32,61 +29,75 @@ log = logging.getLogger("video_features")
 
 
 def run(command: cli.Command) -> int:
-    """Check what the command line says, make the job of it, do it, and return the exit status.
+    """Check what the command line says, do it, and return the exit status.
 
     Raises CannotStartError and SaveError where it cannot begin.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that imports an unguarded script
         sys.exit(UNGUARDED_STATUS)
-    config, dry_run = command.config, command.run.dry_run
-    if command.run.report_only:
-        return _make_overview(command)
+    config, options = command.config, command.run
+    if options.report_only:
+        return tell_report(command)
     try:
-        paths = find_videos(command.run.video_paths, command.run.file_with_video_paths, config.media_suffixes)
-        if command.run.status:
+        paths = find_videos(options.video_paths, options.file_with_video_paths, config.media_suffixes)
+        if options.status:
             devices = []
-        elif command.run.ray is not None:
-            devices = command.run.slot_devices
+        elif options.ray is not None:
+            devices = options.slot_devices
         else:
-            devices = resolve(command.run.device_ids)  # which loads torch
+            devices = resolve(options.device_ids)  # which loads torch
         config.check_devices(devices)
-        extras = (("timestamps",) if command.run.save_timestamps else ()) + config.extras
-        if extras and command.run.output_folder is None:
+        extras = (("timestamps",) if options.save_timestamps else ()) + config.extras
+        if extras and options.output_folder is None:
             raise ValueError(f"--save_{extras[0]} does nothing without a way of saving: add --on_extraction save_numpy")
     except ValueError as error:
         command.error(str(error))
-    if command.run.status:
-        return _tell_status(command, paths)
-    start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
-    if command.run.ray is not None:
+    if options.status:
+        return tell_status(command, paths)
+    start_log(logging.WARNING if options.quiet else options.log_level.upper())
+    if options.ray is not None:
         _load_cluster()
-    elif command.run.device_ids is None and devices == ["cpu"]:
+    elif options.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
-    ready, fingerprints = with_weights(config, dry_run)
     stems = unique_stems(paths)  # of the whole list, so that shards agree
-    if command.run.shard:
-        paths = command.run.shard.of(paths)
+    if options.shard:
+        paths = options.shard.of(paths)
         stems = {path: stems[path] for path in paths if path in stems}
+    job = _make_job(command, paths, stems, devices, extras)
+    if options.dry_run:
+        return tell_plan(command, job, paths, partial(_pending, job, paths, options))
+    if job.report:
+        begin_report(job.report, command, job)
+    where = ", ".join(devices) if options.ray is None else f"the Ray cluster {options.ray}"
+    log.info("Extracting %s features of %s on %s", job.feature_type, count_videos(paths), where)
+    return _extract(job, paths, options)
+
+
+def _make_job(
+    command: cli.Command, paths: list[str], stems: dict[str, str], devices: list[str], extras: tuple[str, ...]
+) -> Job:
+    """Find the weights, prepare the output folder, and return the job. Raises CannotStartError and SaveError."""
+    config, options = command.config, command.run
+    ready, fingerprints = with_weights(config, options.dry_run)
     if config.frames_path is not None:
-        resume.probe(Path(config.frames_path), dry_run)
-    output = None
-    if command.run.output_folder is not None:
+        resume.probe(Path(config.frames_path), options.dry_run)
+    output = report = None
+    if options.output_folder is not None:
         output = resume.prepare(
-            Path(command.run.output_folder),
+            Path(options.output_folder),
             command.feature_type,
             config.suffixes,
             config.settings | fingerprints,
             (stems.get(path) or stem_of(path) for path in paths),
-            command.run.overwrite,
-            dry_run,
+            options.overwrite,
+            options.dry_run,
             extras,
         )
-    uses_ray = command.run.ray is not None
-    workers = devices if dry_run or uses_ray else workers_on(devices, command.run.workers_per_gpu)
-    report = None
-    if output is not None and command.run.report is not None:
-        report = Report(output.folder / FOLDER, command.feature_type, config.title, command.run.report)
-    job = Job(
+        if options.report is not None:
+            report = Report(output.folder / FOLDER, command.feature_type, config.title, options.report)
+    uses_ray = options.ray is not None
+    workers = devices if options.dry_run or uses_ray else workers_on(devices, options.workers_per_gpu)
+    return Job(
         command.feature_type,
         ready,
         command.decode,
@@ -97,64 +108,17 @@ def run(command: cli.Command) -> int:
         fingerprints=fingerprints,
         given_config=config if uses_ray else None,
     )
-    if dry_run:
-        return _tell_plan(job, paths, command)
-    if report is not None:
-        report.begin(_describe_run(command, job))
-    where = f"the Ray cluster {command.run.ray}" if uses_ray else ", ".join(devices)
-    log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), where)
-    return _extract(job, paths, command)
 
 
-def _make_overview(command: cli.Command) -> int:
-    """Make the report's overview and return the exit status."""
-    from utils.report.overview import write_overview  # Jinja2
-
-    assert command.run.output_folder is not None
-    write(f"The report is in {write_overview(Path(command.run.output_folder))}", sys.stdout)
-    return cli.EXIT_OK
-
-
-def _tell_status(command: cli.Command, paths: list[str]) -> int:
-    """Print what became of the videos so far, of all that there were if none are named; return the exit status."""
-    options = command.run
-    assert options.output_folder is not None
-    wanted = (options.shard.of(paths) if options.shard else paths) if paths else None
-    report = report_status(Path(options.output_folder), command.feature_type, wanted)
-    write(json.dumps(report._asdict()) if options.json else report.table(), sys.stdout)
-    return cli.EXIT_SOME_FAILED if report.failed or report.left else cli.EXIT_OK
-
-
-def _tell_plan(job: Job, paths: list[str], command: cli.Command) -> int:
-    """Print what a run would do, now that all is checked, and return the exit status."""
-    for option, (weights, given) in command.config.weights_wanted().items():
-        path = getattr(job.config, option)
-        if path is not None:
-            write(f"{weights.title} weights: {path} is {'taken as it is' if given else 'verified'}", sys.stdout)
-        elif job.config.weights != "random":
-            write(
-                f"{weights.title} weights: {weights.urls[0]} would be downloaded to {placed(weights).path}", sys.stdout
-            )
-    others = Counter({"done": 0})
-
-    def count(row: Row) -> None:
-        others[row.reason or ("failed before" if row.error else "done")] += 1
-
-    num_pending = sum(path is not None for path in _pending(job, paths, command.run, count))
-    plan = [f"{num_pending} to extract on {', '.join(job.devices)}", *(f"{n} {what}" for what, n in others.items())]
-    write(f"{job.feature_type} features of {_count(paths)}: {'; '.join(plan)}", sys.stdout)
-    return cli.EXIT_OK
-
-
-def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
+def _extract(job: Job, paths: list[str], options: cli.RunOptions) -> int:
     """Do the job on all videos, tell how it goes, and return the exit status."""
     status = cli.EXIT_OK
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress(len(paths), command.run.quiet))
+        progress = stack.enter_context(Progress(len(paths), options.quiet))
         stack.callback(_remove_unfinished, job)
         status_log = None
         if job.output:
-            status_log = stack.enter_context(StatusLog(job.output.folder, job.feature_type, command.run.shard))
+            status_log = stack.enter_context(StatusLog(job.output.folder, job.feature_type, options.shard))
 
         def note(row: Row) -> None:
             progress.add(row)  # first, to count it also where there is no room for the log
@@ -162,8 +126,8 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
                 status_log.add(row)
 
         try:
-            videos = _pending(job, paths, command.run, note)
-            with contextlib.closing(_work(job, videos, command.run)) as rows:
+            videos = _pending(job, paths, options, note)
+            with contextlib.closing(_work(job, videos, options)) as rows:
                 for row in rows:
                     note(_with_report(job, row))
         except KeyboardInterrupt:
@@ -175,7 +139,7 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
             log.error("main.py: stopped: %s", error)
             status = cli.EXIT_SOME_FAILED
     if job.report:
-        job.report.end()
+        end_report(job.report)
     if status != cli.EXIT_CANNOT_START or progress.num_done:
         log.info("%s%s", "Interrupted: " if status == cli.EXIT_INTERRUPTED else "", progress.summary())
     has_failed = progress.counts["failed"] > 0
@@ -218,17 +182,6 @@ def _pending(job: Job, paths: list[str], options: cli.RunOptions, note: Callable
     return resume.pending_videos(paths, job.stem, job.output, failed, note_done, in_order)
 
 
-def _describe_run(command: cli.Command, job: Job) -> dict[str, object]:
-    """Return what the report tells of a run."""
-    weights = []
-    for file, given in command.config.weights_wanted().values():
-        is_published = given is None and job.config.weights != "random"
-        source = f"published: {file.urls[0]}" if is_published else given or "random: UNTRAINED"
-        weights.append({"title": file.title, "source": source, "licence": file.licence if is_published else ""})
-    line = shlex.join(["python", "main.py", *command.arguments])
-    return {"command": line, "folder": os.getcwd(), "devices": list(job.devices), "weights": weights}
-
-
 def _with_report(job: Job, row: Row) -> Row:
     """Return the row of a video, with what there is to print of it if its features were there already."""
     if row.status != "skipped" or not row.outputs:
@@ -241,7 +194,3 @@ def _remove_unfinished(job: Job) -> None:
     if job.output:
         for folder in {os.path.dirname(stem) for stem in job.stems.values()} | {""}:
             atomic.sweep(job.output.folder / folder)
-
-
-def _count(paths: Sequence[str]) -> str:
-    return "1 video" if len(paths) == 1 else f"{len(paths)} videos"

@@ -18,6 +18,7 @@ from utils.outputs.settings import record
 from utils.outputs.status_log import StatusLog
 from utils.report import Report, page_path
 from utils.report.overview import note_run, write_overview
+from utils.report.page import add_page
 from utils.report.sketch import Sketch
 from utils.results import Features, Predictions, Row
 
@@ -77,9 +78,8 @@ def make_report(folder: Path, stem: str) -> Path:
             rows = {stream: generator.random((num_rows, 1024), np.float32) for stream in ("rgb", "flow")}
         features = Features(rows, spans, SECONDS, missing=f"{stem}: 0.1 s is missing", fps=25.0)
         report = Report(folder / "output" / "report", feature_type, feature_type, 20)
-        files = [f"{stem}_{name}.npy" for name in rows]
         predict = None if feature_type == "vggish" else lambda _: predictions
-        report.add_page(stem, str(video), features, files, sketch, predict)
+        add_page(report, stem, str(video), features, sketch, predict)
     return page_path(folder / "output" / "report", stem)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from utils.report import Report, find_parts, page_path
+from utils.report.page import add_page
 from utils.report.sketch import Sketch
 from utils.results import Features, Predictions
 
@@ -34,8 +35,7 @@ def add(folder: Path, feature_type: str, num_rows: int, stem: str = "a", most_pa
             sketch.add_flow(8 * i, flow.roll(i, 1))
     predictions = Predictions([f"class {i}" for i in range(400)], {"both": RNG.random((num_rows, 400))})
     features = Features(rows, spans, spans[-1][1], fps=25.0)
-    files = [f"{name}.npy" for name in names]
-    report.add_page(stem, f"/videos/{stem}.mp4", features, files, sketch, lambda _: predictions)
+    add_page(report, stem, f"/videos/{stem}.mp4", features, sketch, lambda _: predictions)
     return report
 
 
@@ -50,7 +50,7 @@ def test_a_video_of_noise_takes_at_most_300_kb_with_both_streams_and_sound(tmp_p
     assert set(re.findall(r"[\w/]+\.webp", text)) == {name for name in sizes if name.endswith(".webp")}
     words = " ".join(re.sub("<[^>]*>", "", text).split())
     assert f"25 frames a second, {num_rows} rows of features; a row covers 0.64 s" in words
-    assert f"rgb.npy is {num_rows} \N{MULTIPLICATION SIGN} 1024 (float32)" in words
+    assert f"a_rgb.npy is {num_rows} \N{MULTIPLICATION SIGN} 1024 (float32)" in words
     assert ("One row in 16 is shown." in words) == (num_rows == 300)
 
 
@@ -72,7 +72,7 @@ def test_values_that_are_no_numbers_are_told_and_spoil_nothing(tmp_path: Path) -
     rows[1, :7] = np.nan
     rows[2, 0] = np.inf
     features = Features({"rgb": rows}, [(i, i + 1.0) for i in range(3)], 3.0, fps=25.0)
-    Report(tmp_path, "i3d", "I3D", 1).add_page("a", "a.mp4", features, ["a_rgb.npy"], Sketch(1, 1, 1), None)
+    add_page(Report(tmp_path, "i3d", "I3D", 1), "a", "a.mp4", features, Sketch(1, 1, 1), None)
     text = page_path(tmp_path, "a").read_text()
     assert "8 values are infinite or no numbers" in text
     assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)

@@ -22,7 +22,7 @@ from utils.errors import CannotStartError
 from utils.outputs.atomic import whole_file
 from utils.outputs.settings import read_records
 from utils.outputs.status_report import STATES, Outcome, read_outcomes
-from utils.report import FOLDER, PAGE, Report, find_parts
+from utils.report import FOLDER, PAGE, Report, find_parts, warning_only
 from utils.report.render import clock, shown, url, write_html
 
 RUNS = "runs.json"  # in the report's folder: of each feature type the last run's command, devices and so on
@@ -35,16 +35,12 @@ BINS |= {300: "5 min", 600: "10 min", 1200: "20 min", 1800: "30 min", 3600: "1 h
 
 
 def note_run(report: Report, run: dict[str, object]) -> None:
-    """Write down what is to be told of a run that begins, in place of the one before of that type. Raises SaveError."""
+    """Write down what is to be told of a run that begins, in place of the one before of that type."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "av", "numpy")}
-    run |= {
-        "title": report.title,
-        "began": int(time.time()),
-        "versions": {"python": platform.python_version()} | packages,
-    }
-    runs = _read_runs(report.folder) | {report.feature_type: run}
-    with whole_file(report.folder / RUNS) as file:
-        file.write((json.dumps(runs, indent=2) + "\n").encode())
+    versions = {"python": platform.python_version()} | packages
+    run |= {"title": report.title, "began": int(time.time()), "versions": versions}
+    with warning_only(report.folder), whole_file(report.folder / RUNS) as file:
+        file.write((json.dumps(_read_runs(report.folder) | {report.feature_type: run}, indent=2) + "\n").encode())
 
 
 def write_overview(output: Path) -> Path:

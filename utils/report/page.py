@@ -7,7 +7,7 @@ parts that are there, so that those of I3D and of VGGish, from two runs, end on 
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from utils.flow_colours import colour_flow, colour_wheel
 from utils.outputs.atomic import locked, whole_file
-from utils.report import Predict, Report, page_path
+from utils.outputs.writers import output_paths
+from utils.report import Report, page_path, warning_only
 from utils.report.pictures import Array, colour, on_axis, save_picture
 from utils.report.render import clock, url, write_html
 from utils.results import Arrays, Features, Predictions, Span
@@ -33,26 +34,32 @@ MOST_TICKS = 12
 WHEEL_SIDE = 96  # pixels
 NICE_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 36000, 86400)
 # Of pictures: with those of two streams and sound, and a page of 60,000, a video has at most 300,000.
-FRAMES_BYTES, FLOW_BYTES, SOUND_BYTES = 64_000, 32_000, 32_000
-CLASSES_BYTES, NUMBERS_BYTES, LIKENESS_BYTES = 12_000, 24_000, 24_000
+FRAMES_BYTES, FLOW_BYTES, SOUND_BYTES = 64_000, 32_000, 28_000
+CLASSES_BYTES, NUMBERS_BYTES, LIKENESS_BYTES = 12_000, 24_000, 20_000
 
 Plot = dict[str, Any]
 
 
 def add_page(
-    report: Report, stem: str, path: str, features: Features, files: Sequence[str], sketch: "Sketch", predict: Predict
+    report: Report,
+    stem: str,
+    path: str,
+    features: Features,
+    sketch: "Sketch",
+    predict: Callable[[Arrays], Predictions] | None,
 ) -> None:
-    """Add what an extractor made of a video to its page, if there is room. Raises SaveError."""
-    report.folder.mkdir(parents=True, exist_ok=True)
-    with locked(report.folder):  # of workers that end at once
-        if not report.has_room(stem):
-            return
-        plots = _Plots(page_path(report.folder, stem).parent, report.feature_type, features.spans, features.seconds)
-        plots.draw(features.arrays, sketch, predict(features.arrays) if predict else None)
-        part = _describe(path, features, files) | {"title": report.title, "plots": plots.plots}
-        with whole_file(plots.folder / f"{report.feature_type}.json") as file:
-            file.write(json.dumps(part).encode())
-        write_page(report.folder, stem)
+    """Add what an extractor made of a video to its page, if there is room; `predict` is its, if it knows classes."""
+    with warning_only(path):
+        report.folder.mkdir(parents=True, exist_ok=True)
+        with locked(report.folder):  # of workers that end at once
+            if not report.has_room(stem):
+                return
+            plots = _Plots(page_path(report.folder, stem).parent, report.feature_type, features.spans, features.seconds)
+            plots.draw(features.arrays, sketch, predict(features.arrays) if predict else None)
+            part = _describe(stem, path, features) | {"title": report.title, "plots": plots.plots}
+            with whole_file(plots.folder / f"{report.feature_type}.json") as file:
+                file.write(json.dumps(part).encode())
+            write_page(report.folder, stem)
 
 
 def write_page(report: Path, stem: str) -> None:
@@ -69,15 +76,15 @@ def write_page(report: Path, stem: str) -> None:
     write_html(page, "page.html", "page.js", **names, **links, **values)
 
 
-def _describe(path: str, features: Features, files: Sequence[str]) -> dict[str, Any]:
-    spans = features.spans
+def _describe(stem: str, path: str, features: Features) -> dict[str, Any]:
+    spans, files = features.spans, output_paths(Path(), os.path.basename(stem), list(features.arrays))
     return {
         "path": os.path.abspath(path),
         "seconds": features.seconds,
         "fps": features.fps,
         "missing": features.missing,
         "arrays": [
-            {"file": os.path.basename(file), "shape": rows.shape, "type": str(rows.dtype), "bad": bad}
+            {"file": file, "shape": rows.shape, "type": str(rows.dtype), "bad": bad}
             for file, rows in zip(files, features.arrays.values(), strict=True)
             for bad in [int((~np.isfinite(rows)).sum())]  # infinite or no numbers
         ],
@@ -167,20 +174,21 @@ class _Plots:
         """Draw the length of the features, and the cosine of each row with the next one."""
         centres = np.mean(self._spans, axis=1)
         group = -(-len(centres) // MOST_POINTS)
-        starts = np.arange(0, len(centres), group)
-        times = np.add.reduceat(centres, starts) / np.add.reduceat(np.ones(len(centres)), starts)
         lengths, cosines, largest = [], [], []
+
+        def draw_line(name: str, times: Array, values: Array, choose: np.ufunc) -> dict[str, Any]:
+            starts = np.arange(0, len(times), group)
+            points = np.stack([times[starts], choose.reduceat(values, starts)], axis=1)
+            return {"name": name, "points": points.round(4).tolist()}
+
         for name, rows in features.items():
             norms = np.linalg.norm(rows, axis=1)
             unit = rows / np.maximum(norms, 1e-12)[:, None]
             largest.append(f"{norms.max():.4g} of {name}")
-            highs = np.maximum.reduceat(norms, starts) / max(norms.max(), 1e-12)
-            lengths.append(_line(name, times, highs))
+            lengths.append(draw_line(name, centres, norms / max(norms.max(), 1e-12), np.maximum))
             if len(rows) > 1:
                 between = (centres[1:] + centres[:-1]) / 2
-                begins = starts[starts < len(between)]
-                alike = np.minimum.reduceat((unit[1:] * unit[:-1]).sum(axis=1), begins)
-                cosines.append(_line(name, between[begins], alike))
+                cosines.append(draw_line(name, between, (unit[1:] * unit[:-1]).sum(axis=1), np.minimum))
         of = f" Each point is the {{}} of {group} rows." if group > 1 else ""
         note = f"How large the features are (length of the vector), as a part of the largest: {', '.join(largest)}."
         self._add("curves", "Size of features", note + of.format("largest"), lines=lengths, low=0.0, high=1.0)
@@ -212,10 +220,6 @@ class _Plots:
 
     def _add(self, kind: str, title: str, note: str, **values: Any) -> None:
         self.plots.append({"kind": kind, "title": title, "note": note.strip(), "seconds": self._seconds, **values})
-
-
-def _line(name: str, times: Array, values: Array) -> dict[str, Any]:
-    return {"name": name, "points": np.stack([times, values], axis=1).round(4).tolist()}
 
 
 def _tell_every(every: int) -> str:

@@ -25,33 +25,17 @@ VIRIDIS = [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 
 VIRIDIS += [(170, 220, 50), (253, 231, 37)]
 
 
-def cells(spans: Sequence[Span]) -> Array:
-    """Return the part of the time that each row is shown in, (N, 2).
-
-    That is its own time, and where rows overlap, from the middle between its centre and the one before on.
-    """
-    times = np.array(spans, float).reshape(-1, 2)
-    centres = times.mean(axis=1)
-    between = (centres[1:] + centres[:-1]) / 2
-    shown = times.copy()
-    shown[1:, 0] = np.maximum(times[1:, 0], between)
-    shown[:-1, 1] = np.minimum(times[:-1, 1], between)
-    return shown
-
-
 def on_axis(values: Array, spans: Sequence[Span], seconds: float, width: int = WIDTH) -> Array:
     """Return values (N, K) of rows over the time from 0 to `seconds`, (K, width); NaN where there is no row.
 
-    A column is the mean of the rows that are shown in its time.
+    A column is of the row whose middle is nearest.
     """
-    shown = cells(spans)
-    begins = np.arange(width) + 1e-6  # so that no row counts that only touches a column
-    first = np.searchsorted(shown[:, 1], begins * seconds / width, side="right")
-    end = np.maximum(np.searchsorted(shown[:, 0], (begins + 1 - 2e-6) * seconds / width, side="left"), first)
-    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(np.nan_to_num(values), axis=0, dtype=float)])
-    with np.errstate(invalid="ignore"):
-        columns: Array = (sums[end] - sums[first]).T / (end - first)
-    return columns
+    rows = np.array(spans, float)
+    centres = rows.mean(axis=1)
+    begins, length = np.arange(width) * seconds / width, seconds / width
+    nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, begins + length / 2)
+    is_in = (rows[nearest, 0] < begins + length) & (rows[nearest, 1] > begins)
+    return np.where(is_in, values[nearest].T, np.nan)
 
 
 def colour(values: Array, low: float, high: float) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,97 @@
+"""What a run tells besides its messages: --status, --dry_run and the report's overview. Imports no torch.
+
+Nothing is extracted here. What needs Jinja2 is imported where there is a report.
+"""
+
+import json
+import logging
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from models.extraction import Job
+from utils import cli
+from utils.outputs.status_report import report_status
+from utils.progress import write
+from utils.report import Report, warning_only
+from utils.results import Row
+from utils.weights.download import placed
+
+log = logging.getLogger("video_features")
+
+
+def tell_status(command: cli.Command, paths: list[str]) -> int:
+    """Print what became of the videos so far, of all that there were if none are named; return the exit status."""
+    options = command.run
+    assert options.output_folder is not None
+    wanted = (options.shard.of(paths) if options.shard else paths) if paths else None
+    report = report_status(Path(options.output_folder), command.feature_type, wanted)
+    write(json.dumps(report._asdict()) if options.json else report.table(), sys.stdout)
+    return cli.EXIT_SOME_FAILED if report.failed or report.left else cli.EXIT_OK
+
+
+def tell_plan(
+    command: cli.Command,
+    job: Job,
+    paths: Sequence[str],
+    find_pending: Callable[[Callable[[Row], None]], Iterator[str | None]],
+) -> int:
+    """Print what a run would do, now that all is checked, and return the exit status.
+
+    `find_pending` gives the videos to extract, and hands the rows of the others to a function.
+    """
+    for option, (weights, given) in command.config.weights_wanted().items():
+        path = getattr(job.config, option)
+        if path is not None:
+            write(f"{weights.title} weights: {path} is {'taken as it is' if given else 'verified'}", sys.stdout)
+        elif job.config.weights != "random":
+            write(
+                f"{weights.title} weights: {weights.urls[0]} would be downloaded to {placed(weights).path}", sys.stdout
+            )
+    others = Counter({"done": 0})
+
+    def count(row: Row) -> None:
+        others[row.reason or ("failed before" if row.error else "done")] += 1
+
+    num_pending = sum(path is not None for path in find_pending(count))
+    plan = [f"{num_pending} to extract on {', '.join(job.devices)}", *(f"{n} {what}" for what, n in others.items())]
+    write(f"{job.feature_type} features of {count_videos(paths)}: {'; '.join(plan)}", sys.stdout)
+    return cli.EXIT_OK
+
+
+def tell_report(command: cli.Command) -> int:
+    """Make the overview of the folder that is there, print where it is, and return the exit status."""
+    from utils.report.overview import write_overview
+
+    assert command.run.output_folder is not None
+    write(f"The report is in {write_overview(Path(command.run.output_folder))}", sys.stdout)
+    return cli.EXIT_OK
+
+
+def begin_report(report: Report, command: cli.Command, job: Job) -> None:
+    """Write down what the overview is to tell of this run."""
+    from utils.report.overview import note_run
+
+    weights = []
+    for file, given in command.config.weights_wanted().values():
+        is_published = given is None and job.config.weights != "random"
+        source = f"published: {file.urls[0]}" if is_published else given or "random: UNTRAINED"
+        weights.append({"title": file.title, "source": source, "licence": file.licence if is_published else ""})
+    line = shlex.join(["python", "main.py", *command.arguments])
+    note_run(report, {"command": line, "folder": os.getcwd(), "devices": list(job.devices), "weights": weights})
+
+
+def end_report(report: Report) -> None:
+    """Make the overview."""
+    from utils.report.overview import write_overview
+
+    with warning_only(report.folder):
+        log.info("The report is in %s", write_overview(report.folder.parent))
+
+
+def count_videos(paths: Sequence[str]) -> str:
+    """Return how many videos there are, in words."""
+    return "1 video" if len(paths) == 1 else f"{len(paths)} videos"
