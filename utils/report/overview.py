@@ -62,8 +62,8 @@ def write_overview(output: Path) -> Path:
         links = _find_pages(report, feature_type)
         videos += [(path, feature_type, outcome, links.get(path, "")) for path, outcome in outcomes.items()]
     videos.sort(key=lambda video: STATES.index(video[2].state))
-    values = _pack(videos) | {"num_videos": len(videos), "sections": sections, "output": os.path.abspath(output)}
-    write_html(page, "overview.html", "overview.js", **values)
+    values = _pack(videos) | {"num_videos": len(videos), "sections": sections}
+    write_html(page, "overview.html", "overview.js", title=f"Features in {os.path.abspath(output)}", **values)
     return page
 
 

@@ -59,10 +59,10 @@ def add_page(
             part = _describe(stem, path, features) | {"title": report.title, "plots": plots.plots}
             with whole_file(plots.folder / f"{report.feature_type}.json") as file:
                 file.write(json.dumps(part).encode())
-            write_page(report.folder, stem)
+            _write_page(report.folder, stem)
 
 
-def write_page(report: Path, stem: str) -> None:
+def _write_page(report: Path, stem: str) -> None:
     """Make the page of a video from its parts. Raises SaveError."""
     page = page_path(report, stem)
     parts = [json.loads(part.read_bytes()) for part in sorted(page.parent.glob("*.json"))]
@@ -70,7 +70,7 @@ def write_page(report: Path, stem: str) -> None:
     step = next((nice for nice in NICE_SECONDS if seconds / nice <= MOST_TICKS), seconds)
     ticks = [(i * step / seconds * 100, clock(i * step, int(step < 1))) for i in range(int(seconds / step) + 1)]
     path, data = parts[0]["path"], [part["rows"] | {"title": part["title"]} for part in parts]
-    names = {"name": os.path.basename(path), "folder": os.path.dirname(path), "output": os.path.abspath(report.parent)}
+    names = {"title": os.path.basename(path), "folder": os.path.dirname(path), "output": os.path.abspath(report.parent)}
     links = {"video": url(path, page.parent), "index": url(report / "index.html", page.parent)}
     values = {"seconds": seconds, "ticks": ticks, "parts": parts, "data": {"seconds": seconds, "parts": data}}
     write_html(page, "page.html", "page.js", **names, **links, **values)
@@ -132,7 +132,7 @@ class _Plots:
         note = "The middle frame of each row, cropped to what the network sees. " + _tell_every(strip.every)
         file = self._save("frames", np.concatenate(strip.frames, axis=1), FRAMES_BYTES, lossless=False)
         self._add("strip", "Frames", note, file=file, **common)
-        if len(strip.flows):
+        if strip.flows is not None:
             scale = max(1.0, float(np.percentile(np.hypot(strip.flows[:, 0], strip.flows[:, 1]), 99)))
             picture = np.concatenate(colour_flow(strip.flows.swapaxes(0, 1), scale), axis=1)
             file = self._save("flow", picture, FLOW_BYTES, lossless=False)

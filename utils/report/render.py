@@ -55,9 +55,8 @@ def clock(seconds: float, digits: int = 0) -> str:
 
 @cache
 def _environment() -> Environment:
-    loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.lstrip_blocks = True
+    loader, strict = FileSystemLoader(TEMPLATES), StrictUndefined
+    environment = Environment(loader=loader, autoescape=True, undefined=strict, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"shown": shown, "clock": clock}
     return environment
 

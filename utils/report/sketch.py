@@ -27,7 +27,7 @@ class Strip(NamedTuple):
     every: int
     rows: list[int]
     frames: npt.NDArray[np.uint8]  # (n, SIDE, SIDE, 3), RGB
-    flows: Floats  # (n or none, 2, SIDE, SIDE), in pixels of the frame
+    flows: Floats | None  # (n, 2, SIDE, SIDE), in pixels of the frame, if there are any
 
 
 class Sound(NamedTuple):
@@ -105,15 +105,8 @@ class Sketch:
             self._frames[last] = self._shrink(self._last[num_left // 2 - num_left])
         rows = sorted(row for row in self._frames if row <= last)
         frames = torch.stack([self._frames[row] for row in rows]).permute(0, 2, 3, 1)
-        flows = [self._flows[row] for row in rows if row in self._flows]
-        if len(flows) < len(rows):
-            flows = []
-        return Strip(
-            self._every,
-            rows,
-            frames.round().byte().cpu().numpy(),
-            torch.stack(flows).cpu().numpy() if flows else np.empty((0, 2, SIDE, SIDE), np.float32),
-        )
+        flows = torch.stack([self._flows[row] for row in rows]).cpu().numpy() if self._flows else None
+        return Strip(self._every, rows, frames.round().byte().cpu().numpy(), flows)
 
     def sound_seen(self) -> Sound | None:
         """Return what was seen of sound; None without any."""

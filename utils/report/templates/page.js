@@ -4,27 +4,18 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const [video, axis, now] = ["video", "#axis", "#now"].map((name) => document.querySelector(name));
 let time = 0;
 
-// In each area a line at the time, and the span of the row there.
-const marks = [...document.querySelectorAll(".area")].map((area) => {
-  const [line, span] = ["now-line", "row-span"].map((name) => {
-    const mark = area.appendChild(document.createElement("div"));
-    mark.className = name;
-    return mark;
-  });
-  return { line, span, part: area.dataset.part };
-});
+const marks = [...document.querySelectorAll(".area")].map((area) =>
+  ({ line: area.querySelector(".now-line"), span: area.querySelector(".row-span"), part: area.dataset.part }));
 
 const begin = (rows, i) => i * rows.step;
 const end = (rows, i) => Math.min(begin(rows, i) + rows.length, rows.end);
 const centre = (rows, i) => (begin(rows, i) + end(rows, i)) / 2;
 
-// The row that is shown at a time: the one whose middle is nearest.
+// The row that is shown at a time: the one whose middle is nearest. The last row may be shorter than the others.
 function rowAt(rows, seconds) {
-  let i = Math.round((seconds - rows.length / 2) / (rows.step || 1));
-  i = Math.max(0, Math.min(rows.count - 1, i));
-  while (i > 0 && Math.abs(centre(rows, i - 1) - seconds) < Math.abs(centre(rows, i) - seconds)) i--;
-  while (i < rows.count - 1 && Math.abs(centre(rows, i + 1) - seconds) <= Math.abs(centre(rows, i) - seconds)) i++;
-  return i;
+  const last = rows.count - 1;
+  const i = Math.max(0, Math.min(last, Math.round((seconds - rows.length / 2) / (rows.step || 1))));
+  return i === last - 1 && 2 * seconds >= centre(rows, i) + centre(rows, last) ? last : i;
 }
 
 function show(seconds) {
@@ -67,14 +58,13 @@ for (const area of document.querySelectorAll(".area")) {
 }
 document.addEventListener("keydown", (event) => {
   if (event.target === video || event.target.closest("a") || event.ctrlKey || event.altKey || event.metaKey) return;
-  const rows = data.parts[0];
-  const i = rowAt(rows, time);
-  if (event.key === "ArrowRight") go(centre(rows, Math.min(i + 1, rows.count - 1)));
-  else if (event.key === "ArrowLeft") go(centre(rows, Math.max(i - 1, 0)));
-  else if (event.key === "Home") go(0);
-  else if (event.key === "End") go(data.seconds);
-  else if (event.key === " ") { if (video.paused) video.play().catch(() => {}); else video.pause(); }
-  else return;
+  const rows = data.parts[0], i = rowAt(rows, time);
+  const next = centre(rows, Math.min(i + 1, rows.count - 1)), previous = centre(rows, Math.max(i - 1, 0));
+  const places = { ArrowRight: next, ArrowLeft: previous, Home: 0, End: data.seconds };
+  if (event.key in places) go(places[event.key]);
+  else if (event.key !== " ") return;
+  else if (video.paused) video.play().catch(() => {});
+  else video.pause();
   event.preventDefault();
 });
 for (const name of ["play", "seeked", "loadedmetadata"]) video.addEventListener(name, follow);
