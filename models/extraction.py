@@ -18,7 +18,7 @@ from utils.memory import keep_freed_memory
 from utils.outputs import writers
 from utils.outputs.resume import Output
 from utils.outputs.status_report import UNKNOWN, Outcome, read_outcomes
-from utils.report import Report
+from utils.report import Report, warning_only
 from utils.results import Arrays, Row, Span
 from utils.video_list import absolute, stem_of
 from utils.weights.download import fingerprint, obtain
@@ -128,10 +128,11 @@ class Job:
         outputs = writers.save_numpy(features, self.output.folder, stem)
         self._save_extras(self.output.extras, extractor, features.arrays, features.spans, stem)
         if self.report and sketch is not None:
-            from utils.report.page import add_page  # Jinja2 and Pillow
-
             predict = extractor.predict if isinstance(extractor, Classifier) else None
-            add_page(self.report, stem, path, features, sketch, predict)
+            with warning_only(path):
+                from utils.report.page import add_page  # Jinja2 and Pillow
+
+                add_page(self.report, stem, path, features, sketch, predict)
         return dataclasses.replace(row, outputs=outputs)
 
     def _begin_sketch(self, stem: str) -> "Sketch | None":

@@ -121,6 +121,8 @@ def _extract(job: Job, paths: list[str], options: cli.RunOptions) -> int:
             status_log = stack.enter_context(StatusLog(job.output.folder, job.feature_type, options.shard))
 
         def note(row: Row) -> None:
+            if row.status == "skipped" and row.outputs:  # there may be something to print of features that are there
+                row = dataclasses.replace(row, report=job.config.describe_saved(row.path, row.outputs))
             progress.add(row)  # first, to count it also where there is no room for the log
             if status_log:
                 status_log.add(row)
@@ -129,7 +131,7 @@ def _extract(job: Job, paths: list[str], options: cli.RunOptions) -> int:
             videos = _pending(job, paths, options, note)
             with contextlib.closing(_work(job, videos, options)) as rows:
                 for row in rows:
-                    note(_with_report(job, row))
+                    note(row)
         except KeyboardInterrupt:
             status = cli.EXIT_INTERRUPTED
         except CannotStartError as error:
@@ -174,19 +176,9 @@ def _pending(job: Job, paths: list[str], options: cli.RunOptions, note: Callable
     if job.output is None or not job.output.folder.exists():  # as before the first run
         return iter(paths)
 
-    def note_done(row: Row) -> None:
-        note(row if options.dry_run else _with_report(job, row))
-
     failed = failed_before(job.output.folder, job.feature_type) if options.skip_failed else set()
     in_order = options.dry_run or options.shard is not None  # no other program does a shard's videos
-    return resume.pending_videos(paths, job.stem, job.output, failed, note_done, in_order)
-
-
-def _with_report(job: Job, row: Row) -> Row:
-    """Return the row of a video, with what there is to print of it if its features were there already."""
-    if row.status != "skipped" or not row.outputs:
-        return row
-    return dataclasses.replace(row, report=job.config.describe_saved(row.path, row.outputs))
+    return resume.pending_videos(paths, job.stem, job.output, failed, note, in_order)
 
 
 def _remove_unfinished(job: Job) -> None:

@@ -33,15 +33,10 @@ def tell_status(command: cli.Command, paths: list[str]) -> int:
     return cli.EXIT_SOME_FAILED if report.failed or report.left else cli.EXIT_OK
 
 
-def tell_plan(
-    command: cli.Command,
-    job: Job,
-    paths: Sequence[str],
-    find_pending: Callable[[Callable[[Row], None]], Iterator[str | None]],
-) -> int:
+def tell_plan(command: cli.Command, job: Job, paths: list[str], pending: Callable[..., Iterator[str | None]]) -> int:
     """Print what a run would do, now that all is checked, and return the exit status.
 
-    `find_pending` gives the videos to extract, and hands the rows of the others to a function.
+    `pending` gives the videos to extract, and hands the rows of the others to a function.
     """
     for option, (weights, given) in command.config.weights_wanted().items():
         path = getattr(job.config, option)
@@ -56,7 +51,7 @@ def tell_plan(
     def count(row: Row) -> None:
         others[row.reason or ("failed before" if row.error else "done")] += 1
 
-    num_pending = sum(path is not None for path in find_pending(count))
+    num_pending = sum(path is not None for path in pending(count))
     plan = [f"{num_pending} to extract on {', '.join(job.devices)}", *(f"{n} {what}" for what, n in others.items())]
     write(f"{job.feature_type} features of {count_videos(paths)}: {'; '.join(plan)}", sys.stdout)
     return cli.EXIT_OK
@@ -73,22 +68,23 @@ def tell_report(command: cli.Command) -> int:
 
 def begin_report(report: Report, command: cli.Command, job: Job) -> None:
     """Write down what the overview is to tell of this run."""
-    from utils.report.overview import note_run
-
     weights = []
     for file, given in command.config.weights_wanted().values():
         is_published = given is None and job.config.weights != "random"
         source = f"published: {file.urls[0]}" if is_published else given or "random: UNTRAINED"
         weights.append({"title": file.title, "source": source, "licence": file.licence if is_published else ""})
     line = shlex.join(["python", "main.py", *command.arguments])
-    note_run(report, {"command": line, "folder": os.getcwd(), "devices": list(job.devices), "weights": weights})
+    with warning_only(report.folder):
+        from utils.report.overview import note_run
+
+        note_run(report, {"command": line, "folder": os.getcwd(), "devices": list(job.devices), "weights": weights})
 
 
 def end_report(report: Report) -> None:
     """Make the overview."""
-    from utils.report.overview import write_overview
-
     with warning_only(report.folder):
+        from utils.report.overview import write_overview
+
         log.info("The report is in %s", write_overview(report.folder.parent))
 
 

@@ -19,7 +19,7 @@ from utils.outputs import settings as settings_file
 from utils.outputs.atomic import saving, sweep
 from utils.outputs.settings import Settings
 from utils.outputs.status_log import read_log
-from utils.outputs.writers import extra_path, is_newer, is_saved, output_paths, saved_stems
+from utils.outputs.writers import extra_path, is_saved, output_paths, saved_stems
 from utils.results import Row
 from utils.video_list import absolute
 
@@ -44,7 +44,8 @@ class Output:
 
     def has_extra(self, stem: str, extra: str) -> bool:
         """Return True if one of a video's extras is there, and of these settings."""
-        return is_newer(extra_path(self.folder, stem, extra), self.since)
+        path = extra_path(self.folder, stem, extra)
+        return path.exists() and path.stat().st_mtime > self.since
 
     def paths(self, stem: str) -> list[str]:
         """Return the paths of a video's features."""

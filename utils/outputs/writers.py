@@ -73,14 +73,6 @@ def save_predictions(predictions: Predictions, spans: Sequence[Span], folder: Pa
         file.write(text.getvalue().encode(errors="replace"))
 
 
-def is_newer(path: Path, since: float) -> bool:
-    """Return True if there is a file that is later than the st_mtime `since`."""
-    try:
-        return os.stat(path).st_mtime > since
-    except OSError:
-        return False
-
-
 def is_saved(folder: Path, stem: str, suffixes: Sequence[str], since: float = 0.0) -> bool:
     """Return True if a video's files are all there, whole, equally long, and later than the st_mtime `since`."""
     num_rows = {_num_rows(path, since) for path in output_paths(folder, stem, suffixes)}

@@ -22,25 +22,26 @@ from utils.errors import CannotStartError
 from utils.outputs.atomic import whole_file
 from utils.outputs.settings import read_records
 from utils.outputs.status_report import STATES, Outcome, read_outcomes
-from utils.report import FOLDER, PAGE, Report, find_parts, warning_only
+from utils.report import FOLDER, PAGE, Report, find_parts
 from utils.report.render import clock, shown, url, write_html
 
 RUNS = "runs.json"  # in the report's folder: of each feature type the last run's command, devices and so on
 MOST_ROWS = 100_000  # of the table
 MOST_TABLE_BYTES = 4_000_000
-NUM_BARS = 40  # of the speed over the time
+NUM_BARS = 12  # of the speed over the time
 # Of the histogram of lengths, by where they begin, in seconds.
 BINS = {0: "0 s", 1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s", 20: "20 s", 30: "30 s", 60: "1 min", 120: "2 min"}
 BINS |= {300: "5 min", 600: "10 min", 1200: "20 min", 1800: "30 min", 3600: "1 h", 7200: "2 h"}
 
 
 def note_run(report: Report, run: dict[str, object]) -> None:
-    """Write down what is to be told of a run that begins, in place of the one before of that type."""
+    """Write down what is to be told of a run that begins, in place of the one before of that type. Raises SaveError."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "av", "numpy")}
     versions = {"python": platform.python_version()} | packages
     run |= {"title": report.title, "began": int(time.time()), "versions": versions}
-    with warning_only(report.folder), whole_file(report.folder / RUNS) as file:
-        file.write((json.dumps(_read_runs(report.folder) | {report.feature_type: run}, indent=2) + "\n").encode())
+    runs = _read_runs(report.folder) | {report.feature_type: run}
+    with whole_file(report.folder / RUNS) as file:
+        file.write((json.dumps(runs, indent=2) + "\n").encode())
 
 
 def write_overview(output: Path) -> Path:
@@ -95,7 +96,11 @@ def _measure_speed(outcomes: Collection[Outcome], began: float) -> dict[str, Any
     duration = max(1.0, float(times.max() - begin))
     num_bars = min(NUM_BARS, int(duration))
     bars = np.histogram(times, num_bars, (begin, begin + duration), weights=seconds)[0] * num_bars / duration
-    return {"bars": bars.tolist(), "duration": clock(duration), "mean": float(seconds.sum()) / duration}
+    labels = [f"from {clock(i * duration / num_bars)}" for i in range(num_bars)]
+    return {
+        "bars": list(zip(labels, bars.round(2).tolist(), strict=True)),
+        "mean": float(seconds.sum()) / duration,
+    }
 
 
 def _pack(videos: Sequence[tuple[str, str, Outcome, str]]) -> dict[str, Any]:
@@ -115,17 +120,12 @@ def _pack(videos: Sequence[tuple[str, str, Outcome, str]]) -> dict[str, Any]:
 
 def _find_pages(report: Path, feature_type: str) -> dict[str, str]:
     """Return the URL of each page, by the absolute path of its video."""
-    pages = {}
-    for part in find_parts(report, feature_type):
-        page = part.parent / PAGE
-        if page.exists():
-            pages[str(json.loads(part.read_bytes())["path"])] = url(page, report)
-    return pages
+    parts = [part for part in find_parts(report, feature_type) if (part.parent / PAGE).exists()]
+    return {json.loads(part.read_bytes())["path"]: url(part.parent / PAGE, report) for part in parts}
 
 
 def _read_runs(report: Path) -> dict[str, Any]:
     try:
-        runs = json.loads((report / RUNS).read_bytes())
-    except (OSError, ValueError):
+        return dict(json.loads((report / RUNS).read_bytes()))
+    except (OSError, ValueError, TypeError):
         return {}
-    return runs if isinstance(runs, dict) else {}

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from utils.flow_colours import colour_flow, colour_wheel
 from utils.outputs.atomic import locked, whole_file
 from utils.outputs.writers import output_paths
-from utils.report import Report, page_path, warning_only
+from utils.report import Report, page_path
 from utils.report.pictures import Array, colour, on_axis, save_picture
 from utils.report.render import clock, url, write_html
 from utils.results import Arrays, Features, Predictions, Span
@@ -38,28 +38,24 @@ FRAMES_BYTES, FLOW_BYTES, SOUND_BYTES = 64_000, 32_000, 28_000
 CLASSES_BYTES, NUMBERS_BYTES, LIKENESS_BYTES = 12_000, 24_000, 20_000
 
 Plot = dict[str, Any]
+Predict = Callable[[Arrays], Predictions] | None
 
 
-def add_page(
-    report: Report,
-    stem: str,
-    path: str,
-    features: Features,
-    sketch: "Sketch",
-    predict: Callable[[Arrays], Predictions] | None,
-) -> None:
-    """Add what an extractor made of a video to its page, if there is room; `predict` is its, if it knows classes."""
-    with warning_only(path):
-        report.folder.mkdir(parents=True, exist_ok=True)
-        with locked(report.folder):  # of workers that end at once
-            if not report.has_room(stem):
-                return
-            plots = _Plots(page_path(report.folder, stem).parent, report.feature_type, features.spans, features.seconds)
-            plots.draw(features.arrays, sketch, predict(features.arrays) if predict else None)
-            part = _describe(stem, path, features) | {"title": report.title, "plots": plots.plots}
-            with whole_file(plots.folder / f"{report.feature_type}.json") as file:
-                file.write(json.dumps(part).encode())
-            _write_page(report.folder, stem)
+def add_page(report: Report, stem: str, path: str, features: Features, sketch: "Sketch", predict: Predict) -> None:
+    """Add what an extractor made of a video to its page, if there is room; `predict` is its, if it knows classes.
+
+    Raises SaveError.
+    """
+    report.folder.mkdir(parents=True, exist_ok=True)
+    with locked(report.folder):  # of workers that end at once
+        if not report.has_room(stem):
+            return
+        plots = _Plots(page_path(report.folder, stem).parent, report.feature_type, features.spans, features.seconds)
+        plots.draw(features.arrays, sketch, predict(features.arrays) if predict else None)
+        part = _describe(stem, path, features) | {"title": report.title, "plots": plots.plots}
+        with whole_file(plots.folder / f"{report.feature_type}.json") as file:
+            file.write(json.dumps(part).encode())
+        _write_page(report.folder, stem)
 
 
 def _write_page(report: Path, stem: str) -> None:
@@ -145,29 +141,27 @@ class _Plots:
             self._add("strip", "Motion (optical flow)", note, file=file, wheel=wheel, **common)
 
     def _draw_sound(self, sound: "Sound") -> None:
-        end = self._spans[-1][1]
-        times = np.linspace(0, end, len(sound.levels) + 1)
-        levels = on_axis(sound.levels, list(pairwise(times.tolist())), self._seconds)[::-1]
-        low, high = float(sound.levels.min()), float(sound.levels.max())
+        levels = sound.levels[:, ::-1]
+        times = np.linspace(0, self._spans[-1][1], len(levels) + 1).tolist()
+        file = self._draw_rows("sound", levels, list(pairwise(times)), levels.min(), levels.max(), SOUND_BYTES)
         note = "How loud each pitch is, as the network hears it: the lighter, the louder."
-        file = self._save("sound", colour(levels, low, high), SOUND_BYTES)
         self._add("picture", "Sound (log-mel)", note, file=file, top=sound.highest, bottom=sound.lowest, size="middle")
 
     def _draw_classes(self, predictions: Predictions) -> None:
         probabilities = np.nan_to_num(list(predictions.probabilities.values())[-1])
         best = np.argsort(-probabilities.mean(axis=0), kind="stable")[:NUM_CLASSES]
-        columns = on_axis(probabilities[:, best], self._spans, self._seconds)
-        high = float(np.nanmax(columns))
-        note = f"The likeliest classes of the whole video, and how likely they are: dark 0 %, light {high:.0%}."
-        file = self._save("classes", colour(columns, 0, high), CLASSES_BYTES)
+        likeliest = probabilities[:, best]
+        file = self._draw_rows("classes", likeliest, self._spans, 0, likeliest.max(), CLASSES_BYTES)
+        note = (
+            f"The likeliest classes of the whole video, and how likely they are: dark 0 %, light {likeliest.max():.0%}."
+        )
         labels = [predictions.classes[index] for index in best]
         self._add("rows", "What it resembles", note, file=file, labels=labels)
 
     def _draw_numbers(self, name: str, rows: Array) -> None:
-        low, high, number = float(rows.min()), float(rows.max()), rows.shape[1]
-        picture = colour(on_axis(rows, self._spans, self._seconds), low, high)
+        low, high, number = rows.min(), rows.max(), rows.shape[1]
+        file = self._draw_rows(f"{name}_numbers", rows, self._spans, low, high, NUMBERS_BYTES)
         note = f"All numbers of each row, from top to bottom: dark {low:.3g}, light {high:.3g}."
-        file = self._save(f"{name}_numbers", picture, NUMBERS_BYTES)
         self._add("picture", f"The {number} numbers", note, file=file, top="1", bottom=f"{number}", size="middle")
 
     def _draw_curves(self, features: Arrays) -> None:
@@ -204,14 +198,16 @@ class _Plots:
         firsts = range(0, len(chosen) * every, every)
         spans = [(self._spans[i][0], self._spans[min(i + every, len(rows)) - 1][1]) for i in firsts]
         alike = chosen @ chosen.T
-        low = float(alike.min())
+        file = self._draw_rows(f"{name}_likeness", alike, spans, alike.min(), 1, LIKENESS_BYTES)
         note = (
             f"How alike each row, from left to right, and each other one, from top to bottom, are in {name} (cosine): "
-            f"dark {low:.2f}, light 1. {_tell_every(every)}"
+            f"dark {alike.min():.2f}, light 1. {_tell_every(every)}"
         )
-        file = self._save(f"{name}_likeness", colour(on_axis(alike, spans, self._seconds), low, 1), LIKENESS_BYTES)
         end = clock(self._spans[-1][1], 1)
         self._add("picture", f"Likeness of all rows: {name}", note, file=file, top="0:00", bottom=end, size="tall")
+
+    def _draw_rows(self, name: str, rows: Array, spans: Sequence[Span], low: float, high: float, max_bytes: int) -> str:
+        return self._save(name, colour(on_axis(rows, spans, self._seconds), low, high), max_bytes)
 
     def _save(self, name: str, picture: npt.NDArray[np.uint8], max_bytes: int, lossless: bool = True) -> str:
         file = f"{self._feature_type}_{name}.webp"

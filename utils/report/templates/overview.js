@@ -1,7 +1,7 @@
 "use strict";
 // The table of videos: unpacks it, and finds, sorts and shows a page of it at a time.
 const ROWS_A_PAGE = 50;
-const [FOLDER, NAME, TYPE, STATE, REASON, SECONDS, MESSAGE, LINK] = Array(8).keys();
+const [FOLDER, NAME, TYPE, STATE, REASON, SECONDS, MESSAGE] = Array(7).keys();  // in a row
 const COLUMNS = [NAME, TYPE, STATE, REASON, SECONDS, MESSAGE];
 const element = (id) => document.getElementById(id);
 const headers = [...document.querySelectorAll("#videos th")];
@@ -36,21 +36,15 @@ function show() {
   element("next").disabled = start + ROWS_A_PAGE >= found.length;
 }
 
-function makeRow(row) {
+function makeRow([folder, name, type, state, reason, seconds, message, url]) {
   const line = document.createElement("tr");
-  for (const column of COLUMNS) {
-    const cell = line.insertCell();
-    cell.textContent = column === SECONDS ? (row[SECONDS] ? row[SECONDS].toFixed(2) + " s" : "") : row[column];
-    if (column === SECONDS) cell.className = "count";
-    if (column !== NAME) continue;
-    if (row[LINK]) {
-      const link = document.createElement("a");
-      [link.href, link.textContent] = [row[LINK], row[NAME]];
-      cell.replaceChildren(link);
-    }
-    const folder = cell.appendChild(document.createElement("div"));
-    [folder.className, folder.textContent] = ["weak", row[FOLDER]];
-  }
+  const texts = ["", type, state, reason, seconds ? seconds.toFixed(2) + " s" : "", message];
+  for (const text of texts) line.insertCell().textContent = text;
+  line.cells[4].className = "count";
+  const link = document.createElement(url ? "a" : "span"), where = document.createElement("div");
+  [link.textContent, where.textContent, where.className] = [name, folder, "weak"];
+  if (url) link.href = url;
+  line.cells[0].append(link, where);
   return line;
 }
 
