@@ -70,7 +70,9 @@ class RAFTFlow(nn.Module):
         start = make_coords_grid(len(hidden), *hidden.shape[2:]).to(hidden.device)
         end = start
         for _ in range(NUM_UPDATES):
-            correlated = correlations.index_pyramid(end).to(self.dtype)
+            # Not by cuDNN, which samples at most 65,535 cells at once (PyTorch's issue 88380).
+            with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
+                correlated = correlations.index_pyramid(end).to(self.dtype)
             hidden, change = update(hidden, context, correlated, (end - start).to(self.dtype))
             end = end + change.float()
         correlations.corr_pyramid = []  # which takes most of the memory
