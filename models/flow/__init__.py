@@ -6,9 +6,8 @@ at `path`, or untrained ones without, that may compute in `dtype`.
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from models.pwc.checkpoint import PWC
 from utils.weights.published import WeightsFile
@@ -27,19 +26,11 @@ RAFT = WeightsFile(
     sha256="0b8c9e55",
     licence="BSD-3-Clause",
 )
-TVL1_PARAMETERS = {  # OpenCV's defaults, which are those of DeepMind's graph: written down, so that they are recorded
-    "tau": 0.25,
-    "lambda": 0.15,
-    "theta": 0.3,
-    "nscales": 5,
-    "warps": 5,
-    "epsilon": 0.01,
-    "innerIterations": 30,
-    "outerIterations": 10,
-    "scaleStep": 0.8,
-    "gamma": 0.0,
-    "medianFiltering": 5,
-}
+# OpenCV's defaults, which are those of DeepMind's graph: written down, so that they are recorded.
+TVL1_PARAMETERS = {
+    "tau": 0.25, "lambda": 0.15, "theta": 0.3, "nscales": 5, "warps": 5, "epsilon": 0.01, "innerIterations": 30,
+    "outerIterations": 10, "scaleStep": 0.8, "gamma": 0.0, "medianFiltering": 5,
+}  # fmt: skip
 
 
 class FlowMethod(Protocol):
@@ -58,15 +49,14 @@ class FlowMethod(Protocol):
         """Return how many pairs of frames of a size take that memory, their encoding included; may be 0."""
 
 
-@dataclass(frozen=True)
-class FlowKind:
+class FlowKind(NamedTuple):
     """What there is to know of a method before it is loaded."""
 
     module: str
     weights: WeightsFile | None = None
     """The option `<name>_path` overrides their place."""
 
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = {}
     """What is recorded besides the name."""
 
     check: Callable[[], None] = lambda: None
