@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,15 @@ class Job:
     report: Report | None = None
     """The report, if videos have pages in it."""
 
+    num_threads: int | None = None
+    """Of each worker; by default its share of the cores."""
+
+    fingerprints: Mapping[str, object] = field(default_factory=dict)
+    """What tells the weights apart."""
+
+    given_config: Config | None = None
+    """The config before weights were found, of which each node of a cluster makes its own."""
+
     def __call__(self, device: str) -> ExtractVideo:
         # Threads that wait for each other sleep, so that other work on the cores costs no more than its share.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -58,7 +67,7 @@ class Job:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
         import torch  # which reads both
 
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // len(self.devices)))
+        torch.set_num_threads(self.num_threads or max(1, len(os.sched_getaffinity(0)) // len(self.devices)))
         if device == CPU:
             keep_freed_memory()
         try:
@@ -70,6 +79,24 @@ class Job:
     def stem(self, path: str) -> str:
         """Return what the outputs of a video are called after, below the output path."""
         return self.stems.get(path) or stem_of(path)
+
+    def on_node(self, device: str, num_threads: int) -> "Job":
+        """Return the job of a slot of a cluster, with the weights of the slot's node.
+
+        Raises CannotStartError and SaveError where this node lacks what the job needs.
+        """
+        config, fingerprints = with_weights(self.given_config or self.config)
+        if fingerprints != self.fingerprints:
+            raise CannotStartError(f"weights differ between nodes: here {fingerprints}, elsewhere {self.fingerprints}")
+        if self.output is not None:
+            self.output.check_seen()
+        return dataclasses.replace(self, config=config, devices=(device,), num_threads=num_threads)
+
+    def find_done(self, path: str) -> Row | None:
+        """Return the row of a video that is done already."""
+        if self.output is None or not self.output.is_done(stem := self.stem(path)):
+            return None
+        return Row(path, "skipped", outputs=self.output.paths(stem))
 
     def _extract(self, extractor: Extractor, path: str, on_open: Callable[[float], None]) -> Row:
         """Extract the features of one video and save or describe them. Raises ExtractionError."""

@@ -9,8 +9,9 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from models.extraction import UNTRAINED, Job, with_weights
 from utils import cli
@@ -23,6 +24,7 @@ from utils.progress import Progress, start_log, write
 from utils.report import FOLDER, Report
 from utils.results import Row
 from utils.video_list import find_videos, stem_of, unique_stems
+from utils.weights.download import placed
 from utils.workers import pool
 from utils.workers.process import UNGUARDED_STATUS
 
@@ -41,7 +43,12 @@ def run(command: cli.Command) -> int:
         return _make_overview(command)
     try:
         paths = find_videos(command.run.video_paths, command.run.file_with_video_paths, config.media_suffixes)
-        devices = [] if command.run.status else resolve(command.run.device_ids)  # which loads torch
+        if command.run.status:
+            devices = []
+        elif command.run.ray is not None:
+            devices = command.run.slot_devices
+        else:
+            devices = resolve(command.run.device_ids)  # which loads torch
         config.check_devices(devices)
         extras = (("timestamps",) if command.run.save_timestamps else ()) + config.extras
         if extras and command.run.output_folder is None:
@@ -51,9 +58,11 @@ def run(command: cli.Command) -> int:
     if command.run.status:
         return _tell_status(command, paths)
     start_log(logging.WARNING if command.run.quiet else command.run.log_level.upper())
-    if command.run.device_ids is None and devices == ["cpu"]:
+    if command.run.ray is not None:
+        _load_cluster()
+    elif command.run.device_ids is None and devices == ["cpu"]:
         log.info("No GPU here: working on the CPU")
-    config, fingerprints = with_weights(config, dry_run)
+    ready, fingerprints = with_weights(config, dry_run)
     stems = unique_stems(paths)  # of the whole list, so that shards agree
     if command.run.shard:
         paths = command.run.shard.of(paths)
@@ -72,16 +81,28 @@ def run(command: cli.Command) -> int:
             dry_run,
             extras,
         )
-    workers = devices if dry_run else workers_on(devices, command.run.workers_per_gpu)
+    uses_ray = command.run.ray is not None
+    workers = devices if dry_run or uses_ray else workers_on(devices, command.run.workers_per_gpu)
     report = None
     if output is not None and command.run.report is not None:
         report = Report(output.folder / FOLDER, command.feature_type, config.title, command.run.report)
-    job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers), report)
+    job = Job(
+        command.feature_type,
+        ready,
+        command.decode,
+        stems,
+        output,
+        tuple(workers),
+        report,
+        fingerprints=fingerprints,
+        given_config=config if uses_ray else None,
+    )
     if dry_run:
         return _tell_plan(job, paths, command)
     if report is not None:
         report.begin(_describe_run(command, job))
-    log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), ", ".join(devices))
+    where = f"the Ray cluster {command.run.ray}" if uses_ray else ", ".join(devices)
+    log.info("Extracting %s features of %s on %s", job.feature_type, _count(paths), where)
     return _extract(job, paths, command)
 
 
@@ -111,7 +132,9 @@ def _tell_plan(job: Job, paths: list[str], command: cli.Command) -> int:
         if path is not None:
             write(f"{weights.title} weights: {path} is {'taken as it is' if given else 'verified'}", sys.stdout)
         elif job.config.weights != "random":
-            write(f"{weights.title} weights: {weights.urls[0]} would be downloaded to {weights.path}", sys.stdout)
+            write(
+                f"{weights.title} weights: {weights.urls[0]} would be downloaded to {placed(weights).path}", sys.stdout
+            )
     others = Counter({"done": 0})
 
     def count(row: Row) -> None:
@@ -140,7 +163,7 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
 
         try:
             videos = _pending(job, paths, command.run, note)
-            with contextlib.closing(pool.run(job, job.devices, videos, command.run.timeout_per_video)) as rows:
+            with contextlib.closing(_work(job, videos, command.run)) as rows:
                 for row in rows:
                     note(_with_report(job, row))
         except KeyboardInterrupt:
@@ -161,6 +184,25 @@ def _extract(job: Job, paths: list[str], command: cli.Command) -> int:
     if job.config.weights == "random":
         log.warning(UNTRAINED)
     return status or (cli.EXIT_SOME_FAILED if has_failed or progress.num_done < len(paths) else cli.EXIT_OK)
+
+
+def _work(job: Job, videos: Iterator[str | None], options: cli.RunOptions) -> Generator[Row, None, None]:
+    """Work on videos with one of the two engines: processes of this machine, or Ray."""
+    if options.ray is None:
+        return pool.run(job, job.devices, videos, options.timeout_per_video)
+    driver = _load_cluster()
+    cluster = driver.Cluster(options.ray, options.cpus_per_slot, options.max_slots)
+    rows: Generator[Row, None, None] = driver.run(job, cluster, videos, options.timeout_per_video)
+    return rows
+
+
+def _load_cluster() -> ModuleType:
+    """Return the module that needs Ray. Raises CannotStartError."""
+    try:
+        from utils.cluster import driver
+    except ImportError as error:
+        raise CannotStartError(f'--ray needs Ray: pip install "ray[data]>=2.50,<2.64" ({error})') from error
+    return driver
 
 
 def _pending(job: Job, paths: list[str], options: cli.RunOptions, note: Callable[[Row], None]) -> Iterator[str | None]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from utils.devices import MAX_WORKERS_PER_GPU
+from utils.devices import CPU, MAX_WORKERS_PER_GPU
 from utils.media.options import DecodeOptions
 from utils.option import option
 from utils.video_list import Shard
@@ -73,6 +73,15 @@ class RunOptions:
         type=int,
         metavar="N",
     )
+    ray: str | None = option(
+        None, "do it on a Ray cluster: auto (the one of this machine), local, or HOST:PORT", metavar="ADDRESS"
+    )
+    cpus_per_slot: int | None = option(
+        None, "with --ray, work on N CPU cores at a time, in place of a GPU", type=int, metavar="N"
+    )
+    max_slots: int | None = option(
+        None, "with --ray, how many GPUs, or times N cores, to use (default: all)", type=int, metavar="N"
+    )
     timeout_per_video: float | None = option(
         None,
         "how long a video may take (default: ten times its length for each worker on its device, at least ten minutes)",
@@ -113,6 +122,7 @@ class RunOptions:
             raise ValueError("--video_paths and --file_with_video_paths do not go together")
         if self.workers_per_gpu is not None and self.workers_per_gpu < 1:
             raise ValueError(f"--workers_per_gpu {self.workers_per_gpu}: must be at least 1")
+        self._check_ray()
         if self.timeout_per_video is not None and not 0 < self.timeout_per_video < math.inf:
             raise ValueError(f"--timeout_per_video {self.timeout_per_video}: must be a number of seconds above 0")
         if self.json and not self.status:
@@ -128,6 +138,29 @@ class RunOptions:
         for name in given:
             if self.output_folder is None and name != "dry_run":
                 raise ValueError(f"--{name} does nothing without a way of saving: add --on_extraction save_numpy")
+
+    def _check_ray(self) -> None:
+        for name in ("cpus_per_slot", "max_slots"):
+            value = getattr(self, name)
+            if value is not None and self.ray is None:
+                raise ValueError(f"--{name} is about the slots of a Ray cluster: it needs --ray")
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} {value}: must be at least 1")
+        if self.ray is None:
+            return
+        if self.device_ids is not None:
+            raise ValueError("--device_ids with --ray: Ray finds the GPUs; --max_slots bounds them")
+        if self.workers_per_gpu is not None:
+            raise ValueError("--workers_per_gpu with --ray: there a GPU has one worker")
+        if self.ray not in ("auto", "local") and not re.fullmatch(
+            r"[^:/\s]+:\d{1,5}|\[[\da-fA-F:.]+\]:\d{1,5}", self.ray
+        ):
+            raise ValueError(f"--ray {self.ray}: must be auto, local, or HOST:PORT of a cluster")
+
+    @property
+    def slot_devices(self) -> list[str]:
+        """The device that each slot of a Ray cluster has."""
+        return ["cuda:0" if self.cpus_per_slot is None else CPU]
 
     @property
     def output_folder(self) -> str | None:

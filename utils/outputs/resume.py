@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.errors import SaveError
+from utils.errors import CannotStartError, SaveError
 from utils.outputs import settings as settings_file
 from utils.outputs.atomic import saving, sweep
 from utils.outputs.settings import Settings
@@ -49,6 +49,14 @@ class Output:
     def paths(self, stem: str) -> list[str]:
         """Return the paths of a video's features."""
         return output_paths(self.folder, stem, self.suffixes)
+
+    def check_seen(self) -> None:
+        """Raise CannotStartError where the folder is not the prepared one, and SaveError where it cannot be written."""
+        record = settings_file.read_records(self.folder).get(self.feature_type)
+        if record is None or record.since != self.since:
+            problem = "is not the output folder of this run here; it must be reachable under the same path on all nodes"
+            raise CannotStartError(f"{self.folder.absolute()} {problem}")
+        probe(self.folder)
 
 
 def prepare(
