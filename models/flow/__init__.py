@@ -81,6 +81,7 @@ FLOWS = {
 
 
 def load_flow(name: str, path: str | None, device: "torch.device", dtype: "torch.dtype") -> FlowMethod:
-    """Return a method, ready for a device. Raises WeightsError."""
+    """Return a method, ready for a device. Raises WeightsError, and ValueError where something else is missing."""
+    FLOWS[name].check()
     method: FlowMethod = importlib.import_module(FLOWS[name].module).load(path, device, dtype)
     return method

@@ -64,4 +64,6 @@ def test_without_the_package_a_run_ends_with_how_to_install_it(
     assert ended.value.code == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
+    with pytest.raises(ValueError, match="pip install opencv"):  # as on a machine of a cluster
+        load_flow("tvl1", None, torch.device("cpu"), torch.float32)
     assert "pip install opencv-contrib-python-headless" in said[0]
