@@ -63,6 +63,7 @@ def run(command: cli.Command) -> int:
             (stems.get(path) or stem_of(path) for path in paths),
             command.run.overwrite,
             dry_run,
+            defaults=type(config)().settings,
         )
     workers = devices if dry_run else workers_on(devices, command.run.workers_per_gpu)
     job = Job(command.feature_type, config, command.decode, stems, output, tuple(workers))

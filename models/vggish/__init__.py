@@ -8,6 +8,9 @@ from models.vggish import checkpoint
 from utils.option import option
 from utils.video_list import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
+FRAMES_PER_SECOND = 100  # of log-mel
+NUM_FRAMES = 96  # of a log-mel patch
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(PrecisionOptions, WeightsOptions):
@@ -23,6 +26,15 @@ class Config(PrecisionOptions, WeightsOptions):
         "rotate the features by AudioSet's PCA and quantize them to 8 bits, as in its published features",
         changes_features=True,
     )
+    hop_seconds: float = option(
+        NUM_FRAMES / FRAMES_PER_SECOND,
+        "seconds from the start of one 0.96 s to the next: a multiple of 0.01 from 0.01 to 10",
+        metavar="SECONDS",
+        changes_features=True,
+    )
+    pad_short: bool = option(
+        False, "pad a sound of less than 0.975 s with zeros, for one row; without it, it fails", changes_features=True
+    )
     vggish_model_path: str | None = option(
         None,
         "VGGish checkpoint, in place of the published one: for PyTorch, or AudioSet's own for TensorFlow",
@@ -36,10 +48,21 @@ class Config(PrecisionOptions, WeightsOptions):
             raise ValueError(
                 "--postprocess with --weights random: there is no random PCA; name one with --vggish_pca_path"
             )
+        if self.hop_seconds not in [frames / FRAMES_PER_SECOND for frames in range(1, 1001)]:
+            raise ValueError(f"--hop_seconds {self.hop_seconds}: must be a multiple of 0.01 from 0.01 to 10")
+
+    @property
+    def hop_frames(self) -> int:
+        return round(self.hop_seconds * FRAMES_PER_SECOND)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
         return ("vggish",)
+
+    def spans(self, num_rows: int) -> list[tuple[float, float]]:
+        """Return the begin and end of each row of features, in seconds."""
+        starts = range(0, num_rows * self.hop_frames, self.hop_frames)
+        return [(start / FRAMES_PER_SECOND, (start + NUM_FRAMES) / FRAMES_PER_SECOND) for start in starts]
 
     def weights_wanted(self) -> WantedWeights:
         wanted = {"vggish_model_path": (checkpoint.MODEL, self.vggish_model_path)}

@@ -1,11 +1,13 @@
 """Video -> VGGish features of its sound."""
 
+import math
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from models.vggish import Config, checkpoint, mel, tensorflow_checkpoint
+from models.vggish.chunks import pad
 from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resample
@@ -28,6 +30,7 @@ class Extractor:
     """
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
+        self.config = config
         self.device = torch.device(device)
         forbid_reduced_precision()
         self.dtype = dtype_of(precision_on(device, config.precision))
@@ -52,20 +55,20 @@ class Extractor:
         with device_context(str(self.device)), Audio(path, options) as audio:
             # As waveforms (samples,) in [-1, 1), the means of the channels.
             mono = (torch.from_numpy(block).to(self.device).float().mean(dim=1) / FULL_SCALE for block in audio)
-            waveform = resample(mono, audio.rate_hz)
-            for patches in mel.patches(waveform, patches_per_batch):
+            least = math.ceil(mel.SHORTEST_SECONDS * audio.rate_hz) if self.config.pad_short else 0
+            waveform = resample(pad(mono, least), audio.rate_hz)
+            for patches in mel.patches(waveform, patches_per_batch, self.config.hop_frames):
                 embeddings.append(self.network(patches.to(self.dtype)).float())
             seconds = audio.seconds
         if not embeddings:
-            raise MediaError(
-                "too_short", f"{path}: {seconds:.3f} s of sound, and VGGish needs {mel.SHORTEST_SECONDS:.3f} s"
-            )
+            needed = "some" if self.config.pad_short else f"{mel.SHORTEST_SECONDS:.3f} s, unless --pad_short is given"
+            raise MediaError("too_short", f"{path}: {seconds:.3f} s of sound, and VGGish needs {needed}")
         rows = torch.cat(embeddings)
         if self.pca is not None:
             rows = postprocess(rows, self.pca)
         return Features(
             arrays={"vggish": rows.cpu().numpy()},
-            spans=[(i * mel.PATCH_SECONDS, (i + 1) * mel.PATCH_SECONDS) for i in range(len(rows))],
+            spans=self.config.spans(len(rows)),
             seconds=seconds,
             missing=audio.missing,
             missing_seconds=audio.missing_seconds,
