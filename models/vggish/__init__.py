@@ -27,10 +27,7 @@ class Config(PrecisionOptions, WeightsOptions):
         changes_features=True,
     )
     hop_seconds: float = option(
-        NUM_FRAMES / FRAMES_PER_SECOND,
-        "seconds from the start of one 0.96 s to the next: a multiple of 0.01 from 0.01 to 10",
-        metavar="SECONDS",
-        changes_features=True,
+        0.96, "from one row's start to the next's: 0.01 to 10, in steps of 0.01", metavar="SEC", changes_features=True
     )
     pad_short: bool = option(
         False, "pad a sound of less than 0.975 s with zeros, for one row; without it, it fails", changes_features=True

@@ -153,7 +153,7 @@ def test_patches_of_any_hop_are_cut_from_the_frames_of_the_whole_sound(
 
 
 @pytest.mark.parametrize("hop_frames", [1, 96, 1000])
-def test_patches_of_a_long_sound_take_no_more_memory_than_their_frames(hop_frames: int) -> None:
+def test_patches_read_no_more_than_a_batch_ahead(hop_frames: int) -> None:
     num_read = 0
 
     def endless() -> Iterator[Tensor]:
@@ -164,10 +164,8 @@ def test_patches_of_a_long_sound_take_no_more_memory_than_their_frames(hop_frame
 
     batches = mel.patches(endless(), 20, hop_frames)
     for number in range(1, 4):
-        batch = next(batches)
-        assert len(batch) == 20
-        assert num_read <= number * 0.2 * hop_frames + 2 * 19.2 + 2
-        assert batch.untyped_storage().nbytes() <= (20 * max(hop_frames, 96) + 20 * 96 + 96) * 64 * 4
+        assert len(next(batches)) == 20
+        assert num_read <= number * 0.2 * hop_frames + 19.2 + 2  # seconds that they begin in, and a batch side by side
 
 
 @pytest.mark.parametrize(("num_samples", "num_zeros"), [(0, 0), (1, 9), (9, 1), (10, 0), (12, 0)])
