@@ -8,16 +8,18 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from utils.devices import DEFAULT_PRECISION, PRECISIONS, precision_on
 from utils.media.options import DecodeOptions
 from utils.option import option
+from utils.stacks import stacks
 from utils.weights.published import WeightsFile
 
 if TYPE_CHECKING:
-    from utils.results import Features
+    from utils.results import Arrays, Features, Predictions, Span
 
 WantedWeights = Mapping[str, tuple[WeightsFile, str | None]]
 """By the option that overrides its place, each file of weights and the path that is given for it, if any."""
@@ -27,6 +29,9 @@ class Config(Protocol):
     """The options of an extractor; a frozen dataclass made of the groups below. Raises ValueError for wrong values."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    title: ClassVar[str]
+    """Its name for people."""
 
     summary: ClassVar[str]
     """One line for `main.py --help`."""
@@ -56,6 +61,16 @@ class Config(Protocol):
     def check_devices(self, devices: Sequence[str]) -> None:
         """Raise ValueError where a device cannot do what the options ask for."""
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """What is to be saved beside the features, of `utils.outputs.writers.EXTRAS`."""
+
+    def spans(self, num_rows: int, seconds: float, fps: float | None) -> "list[Span] | None":
+        """Return the time of each row of features of a video of so many seconds and frames a second, where known.
+
+        None where that does not tell it.
+        """
+
     def describe_saved(self, path: str, outputs: Sequence[str]) -> str:
         """Return what there is to print of a video whose features lie in `outputs`, in the order of `suffixes`."""
 
@@ -67,6 +82,14 @@ class Extractor(Protocol):
 
     def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> "Features":
         """Return the features of one video; its scaled frames are also written to `frames_folder`, if given."""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """An extractor that can tell what its features resemble."""
+
+    def predict(self, arrays: "Arrays") -> "Predictions":
+        """Return how likely each class is in each row of features as it gives them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +114,13 @@ class Options:
     def check_devices(self, devices: Sequence[str]) -> None:
         pass
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return ()
+
+    def spans(self, num_rows: int, seconds: float, fps: float | None) -> "list[Span] | None":
+        return None
+
     def describe_saved(self, path: str, outputs: Sequence[str]) -> str:
         return ""
 
@@ -101,6 +131,7 @@ class StackOptions(Options):
 
     title = "stacks of frames"
     min_stack_size: ClassVar[int] = 1
+    num_frames_after: ClassVar[int] = 0  # that a stack needs besides its own
 
     stack_size: int = option(64, "frames a feature is made of", metavar="N", changes_features=True)
     step_size: int = option(64, "frames from one stack's start to the next one's", metavar="N", changes_features=True)
@@ -117,6 +148,17 @@ class StackOptions(Options):
             raise ValueError(f"--stack_size {self.stack_size}: must be at least {self.min_stack_size} frames")
         if self.step_size < 1:
             raise ValueError(f"--step_size {self.step_size}: must be at least 1 frame")
+
+    def spans(self, num_rows: int, seconds: float, fps: float | None) -> "list[Span] | None":
+        if fps is None:
+            return None
+        rate = Fraction(fps).limit_denominator(10**6)  # the fraction that it was
+        frames = range(round(seconds * rate))
+        found = [
+            (float(stack.start / rate), float((stack.start + min(stack.num_distinct, self.stack_size)) / rate))
+            for stack in stacks(frames, self.stack_size + self.num_frames_after, self.step_size, self.tail == "cycle")
+        ]
+        return found if len(found) == num_rows else None
 
 
 @dataclass(frozen=True, kw_only=True)

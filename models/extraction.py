@@ -5,21 +5,27 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import models
-from models.base import Config, Extractor
+from models.base import Classifier, Config, Extractor
 from utils.devices import CPU
 from utils.errors import BrokenWorkerError, CannotStartError
 from utils.media.options import DecodeOptions
 from utils.memory import keep_freed_memory
 from utils.outputs import writers
 from utils.outputs.resume import Output
-from utils.results import Row
-from utils.video_list import stem_of
+from utils.outputs.status_log import frame_rates
+from utils.report import Report
+from utils.results import Arrays, Row, Span
+from utils.video_list import absolute, stem_of
 from utils.weights.download import fingerprint, obtain
 from utils.workers.process import ExtractVideo
+
+if TYPE_CHECKING:
+    from utils.report.sketch import Sketch
 
 UNTRAINED = "WARNING: --weights random: the networks are UNTRAINED, and these features mean NOTHING"
 
@@ -42,6 +48,18 @@ class Job:
     devices: tuple[str, ...]
     """One for each worker."""
 
+    report: Report | None = None
+    """The report, if videos have pages in it."""
+
+    num_threads: int | None = None
+    """Of each worker; by default its share of the cores."""
+
+    fingerprints: Mapping[str, object] = field(default_factory=dict)
+    """What tells the weights apart."""
+
+    given_config: Config | None = None
+    """The config before weights were found, of which each node of a cluster makes its own."""
+
     def __call__(self, device: str) -> ExtractVideo:
         # Threads that wait for each other sleep, so that other work on the cores costs no more than its share.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -49,7 +67,7 @@ class Job:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
         import torch  # which reads both
 
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // len(self.devices)))
+        torch.set_num_threads(self.num_threads or max(1, len(os.sched_getaffinity(0)) // len(self.devices)))
         if device == CPU:
             keep_freed_memory()
         try:
@@ -62,12 +80,35 @@ class Job:
         """Return what the outputs of a video are called after, below the output path."""
         return self.stems.get(path) or stem_of(path)
 
+    def on_node(self, device: str, num_threads: int) -> "Job":
+        """Return the job of a slot of a cluster, with the weights of the slot's node.
+
+        Raises CannotStartError and SaveError where this node lacks what the job needs.
+        """
+        config, fingerprints = with_weights(self.given_config or self.config)
+        if fingerprints != self.fingerprints:
+            raise CannotStartError(f"weights differ between nodes: here {fingerprints}, elsewhere {self.fingerprints}")
+        if self.output is not None:
+            self.output.check_seen()
+        return dataclasses.replace(self, config=config, devices=(device,), num_threads=num_threads)
+
+    def find_done(self, path: str) -> Row | None:
+        """Return the row of a video that is done already."""
+        if self.output is None or not self.output.is_done(stem := self.stem(path)):
+            return None
+        return Row(path, "skipped", outputs=self.output.paths(stem))
+
     def _extract(self, extractor: Extractor, path: str, on_open: Callable[[float], None]) -> Row:
         """Extract the features of one video and save or describe them. Raises ExtractionError."""
         from torch import AcceleratorError
 
         stem = self.stem(path)
-        decode = dataclasses.replace(self.decode, on_open=on_open)
+        if self.output and self.output.extras and self.output.has_features(stem):
+            row = self._add_extras(extractor, path, stem)
+            if row is not None:
+                return row
+        sketch = self._begin_sketch(stem)
+        decode = dataclasses.replace(self.decode, on_open=on_open, sketch=sketch)
         try:
             features = extractor.extract(path, decode, frames_folder(self.config, stem))
         except AcceleratorError as error:  # after which a GPU does nothing more for this process
@@ -78,12 +119,58 @@ class Job:
             seconds=features.seconds,
             missing=features.missing,
             missing_seconds=features.missing_seconds,
+            fps=features.fps,
             report=f"{path}\n{features.report}" if features.report else "",
         )
         if self.output is None:
             report = "\n".join(filter(None, [writers.describe(path, features), features.report]))
             return dataclasses.replace(row, report=report)
-        return dataclasses.replace(row, outputs=writers.save_numpy(features, self.output.folder, stem))
+        outputs = writers.save_numpy(features, self.output.folder, stem)
+        for extra in self.output.extras:
+            self._save_extra(extra, extractor, features.arrays, features.spans, stem)
+        if self.report and sketch is not None:
+            predict = extractor.predict if isinstance(extractor, Classifier) else None
+            self.report.add_page(stem, path, features, outputs, sketch, predict)
+        return dataclasses.replace(row, outputs=outputs)
+
+    def _begin_sketch(self, stem: str) -> "Sketch | None":
+        if self.report is None or not self.report.has_room(stem):
+            return None
+        from utils.report.sketch import Sketch  # which imports torch
+
+        sizes = (("stack_size", 1), ("step_size", 1), ("crop_size", 1))
+        return Sketch(*(getattr(self.config, name, default) for name, default in sizes))
+
+    def _add_extras(self, extractor: Extractor, path: str, stem: str) -> Row | None:
+        """Save what lacks beside a video's saved features. None where the times of their rows are not known."""
+        assert self.output is not None
+        arrays = writers.load_numpy(self.output.folder, stem, self.output.suffixes)
+        if self.output.has_extra(stem, "timestamps"):
+            spans = writers.load_timestamps(self.output.folder, stem)
+        else:
+            seconds, fps = _frame_rates(self.output).get(absolute(path), (0.0, None))
+            num_rows = len(next(iter(arrays.values())))
+            found = self.config.spans(num_rows, seconds, fps)
+            if found is None:
+                return None
+            spans = found
+        for extra in self.output.extras:
+            if not self.output.has_extra(stem, extra):
+                self._save_extra(extra, extractor, arrays, spans, stem)
+        return Row(path, "skipped", outputs=self.output.paths(stem))
+
+    def _save_extra(self, extra: str, extractor: Extractor, arrays: Arrays, spans: list[Span], stem: str) -> None:
+        assert self.output is not None
+        if extra == "timestamps":
+            writers.save_timestamps(spans, self.output.folder, stem)
+        else:
+            assert isinstance(extractor, Classifier)
+            writers.save_predictions(extractor.predict(arrays), spans, self.output.folder, stem)
+
+
+@functools.cache
+def _frame_rates(output: Output) -> dict[str, tuple[float, float]]:
+    return frame_rates(output.folder, output.feature_type)
 
 
 def frames_folder(config: Config, stem: str) -> Path | None:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from utils.devices import MAX_WORKERS_PER_GPU
+from utils.devices import CPU, MAX_WORKERS_PER_GPU
 from utils.media.options import DecodeOptions
 from utils.option import option
 from utils.video_list import Shard
+
+PAGES = 20
 
 Group = TypeVar("Group")
 
@@ -71,6 +73,15 @@ class RunOptions:
         type=int,
         metavar="N",
     )
+    ray: str | None = option(
+        None, "do it on a Ray cluster: auto (the one of this machine), local, or HOST:PORT", metavar="ADDRESS"
+    )
+    cpus_per_slot: int | None = option(
+        None, "with --ray, work on N CPU cores at a time, in place of a GPU", type=int, metavar="N"
+    )
+    max_slots: int | None = option(
+        None, "with --ray, how many GPUs, or times N cores, to use (default: all)", type=int, metavar="N"
+    )
     timeout_per_video: float | None = option(
         None,
         "how long a video may take (default: ten times its length for each worker on its device, at least ten minutes)",
@@ -81,6 +92,18 @@ class RunOptions:
     output_path: str | None = option(
         None, "where save_numpy puts <video>_<stream>.npy (default: ./output)", metavar="FOLDER"
     )
+    save_timestamps: bool = option(
+        False, "also save the begin and end of each row of features, in seconds, as <video>_timestamps.npy"
+    )
+    report: int | None = option(
+        None,
+        f"make <output_path>/report/index.html, and a page of each of the first N videos ({PAGES}), to look at",
+        nargs="?",
+        const=PAGES,
+        type=int,
+        metavar="N",
+    )
+    report_only: bool = option(False, "make the report's overview of what the output folder tells, and do nothing else")
     overwrite: bool = option(False, "extract videos again whose features are there")
     skip_failed: bool = option(False, "leave out the videos that failed in an earlier run")
     status: bool = option(False, "tell what became of the videos, in all runs and shards so far, and do nothing else")
@@ -90,29 +113,60 @@ class RunOptions:
     quiet: bool = option(False, "show warnings and errors only, and no progress")
 
     def __post_init__(self) -> None:
-        if self.video_paths is None and self.file_with_video_paths is None and (self.shard or not self.status):
+        if self.report is not None and self.report < 0:
+            raise ValueError(f"--report {self.report}: must be a number of pages, or 0 for the overview alone")
+        can_do_without = self.report_only or (self.status and not self.shard)
+        if self.video_paths is None and self.file_with_video_paths is None and not can_do_without:
             raise ValueError("one of --video_paths and --file_with_video_paths is needed")
         if self.video_paths is not None and self.file_with_video_paths is not None:
             raise ValueError("--video_paths and --file_with_video_paths do not go together")
         if self.workers_per_gpu is not None and self.workers_per_gpu < 1:
             raise ValueError(f"--workers_per_gpu {self.workers_per_gpu}: must be at least 1")
+        self._check_ray()
         if self.timeout_per_video is not None and not 0 < self.timeout_per_video < math.inf:
             raise ValueError(f"--timeout_per_video {self.timeout_per_video}: must be a number of seconds above 0")
         if self.json and not self.status:
             raise ValueError("--json is how --status tells: add --status")
-        for name in ("dry_run", "overwrite", "skip_failed"):
-            if self.status and getattr(self, name):
-                raise ValueError(f"--status and --{name} do not go together")
+        options = ("dry_run", "output_path", "overwrite", "skip_failed", "save_timestamps", "report")
+        given = [name for name in options if getattr(self, name) is not None and getattr(self, name) is not False]
+        for only in ("status", "report_only"):
+            for name in given:
+                if getattr(self, only) and name != "output_path":
+                    raise ValueError(f"--{only} and --{name} do not go together")
         if self.shard and self.overwrite:
             raise ValueError("--shard and --overwrite do not go together: give another --output_path")
-        for name in ("output_path", "overwrite", "skip_failed"):
-            if self.output_folder is None and getattr(self, name):
+        for name in given:
+            if self.output_folder is None and name != "dry_run":
                 raise ValueError(f"--{name} does nothing without a way of saving: add --on_extraction save_numpy")
+
+    def _check_ray(self) -> None:
+        for name in ("cpus_per_slot", "max_slots"):
+            value = getattr(self, name)
+            if value is not None and self.ray is None:
+                raise ValueError(f"--{name} is about the slots of a Ray cluster: it needs --ray")
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} {value}: must be at least 1")
+        if self.ray is None:
+            return
+        if self.device_ids is not None:
+            raise ValueError("--device_ids with --ray: Ray finds the GPUs; --max_slots bounds them")
+        if self.workers_per_gpu is not None:
+            raise ValueError("--workers_per_gpu with --ray: there a GPU has one worker")
+        if self.ray not in ("auto", "local") and not re.fullmatch(
+            r"[^:/\s]+:\d{1,5}|\[[\da-fA-F:.]+\]:\d{1,5}", self.ray
+        ):
+            raise ValueError(f"--ray {self.ray}: must be auto, local, or HOST:PORT of a cluster")
+
+    @property
+    def slot_devices(self) -> list[str]:
+        """The device that each slot of a Ray cluster has."""
+        return ["cuda:0" if self.cpus_per_slot is None else CPU]
 
     @property
     def output_folder(self) -> str | None:
         """The output folder, if features are saved, or were."""
-        return None if self.on_extraction == "print" and not self.status else self.output_path or "./output"
+        is_saved = self.on_extraction != "print" or self.status or self.report_only
+        return self.output_path or "./output" if is_saved else None
 
 
 COMMON = (RunOptions, DecodeOptions)
@@ -126,6 +180,7 @@ class Command:
     config: Any
     run: RunOptions
     decode: DecodeOptions
+    arguments: tuple[str, ...]
     error: Callable[[str], NoReturn]
     """Ends the program with a message, as for a wrong option."""
 
@@ -152,7 +207,7 @@ def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any]) -> Com
         groups = _filled(config, options), _filled(RunOptions, options), _filled(DecodeOptions, options)
     except ValueError as error:
         parser.error(str(error))
-    return Command(feature_type, *groups, parser.error)
+    return Command(feature_type, *groups, tuple(sys.argv[1:] if arguments is None else arguments), parser.error)
 
 
 class _Parser(argparse.ArgumentParser):

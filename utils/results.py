@@ -1,4 +1,4 @@
-"""The two records of a video: the features that an extractor gives, and the row that says what became of it."""
+"""The records of a video: its features, what they resemble, and the row that says what became of it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,16 +9,29 @@ Arrays = dict[str, npt.NDArray[Any]]
 """By the suffix of their files, each (N, D), float32, or uint8 where features are quantized."""
 
 
+Span = tuple[float, float]
+"""Begin and end in seconds from the start of the video."""
+
+
 @dataclass(frozen=True)
 class Features:
     """Features of one video: an array a stream, a row a time span."""
 
     arrays: Arrays
-    spans: list[tuple[float, float]]  # begin and end of each row, in seconds from the start of the video
+    spans: list[Span]  # of each row
     seconds: float  # how much of the video they cover
     missing: str = ""  # what is missing of a damaged video, for people to read; empty where nothing is
     missing_seconds: float = 0.0  # how much that is
     report: str = ""  # what else there is to tell the user, in lines
+    fps: float | None = None  # frames a second, of those that were extracted
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """How likely each of some classes is in each row of features."""
+
+    classes: list[str]
+    probabilities: Arrays  # (N, classes), by stream, the last one by all that there is
 
 
 @dataclass(frozen=True)
@@ -34,5 +47,6 @@ class Row:
     report: str = ""  # for stdout
     missing: str = ""  # as in `Features`
     missing_seconds: float = 0.0
+    fps: float | None = None  # as in `Features`
     stops_run: bool = False  # as in `ExtractionError`
     retry_alone: bool = False

@@ -22,6 +22,7 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
     title = "I3D"
     summary: ClassVar[str] = "1024 numbers a stack of frames from RGB, and 1024 from optical flow (Kinetics)"
     media_suffixes: ClassVar[frozenset[str]] = VIDEO_SUFFIXES
+    num_frames_after: ClassVar[int] = 1  # to which the last frame has its flow
     min_stack_size: ClassVar[int] = 9  # I3D halves time three times and then needs a step
     crop_size: ClassVar[int] = CROP_SIZE
     network_paths: ClassVar[tuple[str, ...]] = ("pwc_path", "i3d_rgb_path", "i3d_flow_path")
@@ -34,6 +35,10 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
         changes_features=True,
     )
     show_kinetics_pred: bool = option(False, "print the five likeliest Kinetics classes of each stack")
+    keep_flow: bool = option(
+        False, "also write the flow of each frame to <tmp_path>/<video>_flow, in colours, and the frames"
+    )
+    save_predictions: bool = option(False, "also save the five likeliest Kinetics classes, as <video>_predictions.csv")
     kinetics_class_labels: str | None = option(
         None, "class names, one a line, in place of torchvision's", metavar="TXT"
     )
@@ -43,13 +48,24 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.keep_flow and "flow" not in self.streams:
+            raise ValueError("--keep_flow: there is no flow without --streams flow")
         labels = self.kinetics_class_labels
-        if self.show_kinetics_pred and labels is not None and not os.path.isfile(labels):
+        is_used = self.show_kinetics_pred or self.save_predictions
+        if is_used and labels is not None and not os.path.isfile(labels):
             raise ValueError(f"--kinetics_class_labels: no such file: {labels}")
 
     @property
     def suffixes(self) -> tuple[str, ...]:
         return self.streams
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return ("predictions",) if self.save_predictions else ()
+
+    @property
+    def frames_path(self) -> str | None:
+        return self.tmp_path if self.keep_frames or self.keep_flow else None
 
     def weights_wanted(self) -> WantedWeights:
         wanted = {}

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from models.i3d import CROP_SIZE, Config, checkpoint
-from models.i3d.flow import StackFlows
+from models.i3d.flow import StackFlows, flow_writer
 from models.i3d.net import CHANNELS, I3D, VARIANTS
 from models.i3d.predictions import class_names, describe
-from models.i3d.transforms import center_crop, normalize_rgb
+from models.i3d.transforms import center_crop, flow_in_pixels, normalize_rgb
 from models.pwc.checkpoint import our_key as our_pwc_key
 from models.pwc.fused import fuse
 from models.pwc.net import PWCNet
@@ -21,7 +21,7 @@ from utils.media.device_frames import frames_on_device
 from utils.media.options import DecodeOptions
 from utils.media.video import Video
 from utils.memory import items_that_fit, retry_with_half_batch
-from utils.results import Features
+from utils.results import Arrays, Features, Predictions
 from utils.stacks import Stack, stacks
 from utils.weights.checkpoint import load_or_randomize
 
@@ -47,7 +47,8 @@ class Extractor:
             self.pwc = pwc.to(memory_format=torch.channels_last).to(self.device, dtype)
             if self.device.type == "cuda":
                 self._compile_kernels()
-        self.class_names = class_names(config.kinetics_class_labels) if config.show_kinetics_pred else []
+        if config.show_kinetics_pred or config.save_predictions:
+            class_names(config.kinetics_class_labels)  # which says now what is wrong with them
         # The number of frames that flow is computed for together; the stacks of so many go through I3D together.
         if config.batch_size is not None:
             self.batch_size = config.batch_size
@@ -58,7 +59,7 @@ class Extractor:
 
     def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
         """Return the features of a video, float32 (N, 1024) a stream; its scaled frames are also written to
-        `frames_folder`, if given.
+        `frames_folder`, if given, and with `keep_flow` its flow beside that.
 
         Raises MediaError, SaveError and OutOfMemoryError.
         """
@@ -69,6 +70,9 @@ class Extractor:
     @torch.inference_mode()
     def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
         config = self.config
+        on_flow = None
+        if config.keep_flow and frames_folder is not None:
+            on_flow = flow_writer(frames_folder.with_name(frames_folder.name.removesuffix("_frames") + "_flow"))
         rows: dict[str, list[Tensor]] = {stream: [] for stream in config.streams}
         spans = []
         with (
@@ -83,8 +87,13 @@ class Extractor:
                     if stream == "rgb":
                         images = self._rgb(group)
                     else:
-                        flows = flows or StackFlows(self.pwc, self._pairs_per_batch(batch_size, group[0].items[0]))
+                        num_pairs = self._pairs_per_batch(batch_size, group[0].items[0])
+                        flows = flows or StackFlows(self.pwc, num_pairs, on_flow)
                         images = flows.compute(group)
+                        if options.sketch is not None:
+                            for stack, of_stack in zip(group, images, strict=True):
+                                middle = min(stack.num_distinct, config.stack_size) // 2
+                                options.sketch.add_flow(stack.start, flow_in_pixels(of_stack[middle]))
                     rows[stream].append(network(images.transpose(1, 2)))
                 if self.device.type == "cuda":
                     # At most two groups are under way, so that memory is bounded; a thread that waits sleeps.
@@ -106,7 +115,7 @@ class Extractor:
         report = ""
         if config.show_kinetics_pred:
             logits = [self.i3d[stream].classify(of_stream).float() for stream, of_stream in features.items()]
-            report = describe(torch.stack(logits).sum(dim=0), spans, self.class_names)
+            report = describe(torch.stack(logits).sum(dim=0), spans, class_names(config.kinetics_class_labels))
         return Features(
             arrays={stream: of_stream.cpu().numpy() for stream, of_stream in features.items()},
             spans=spans,
@@ -114,7 +123,20 @@ class Extractor:
             missing=video.missing,
             missing_seconds=video.missing_seconds,
             report=report,
+            fps=float(video.fps),
         )
+
+    @torch.inference_mode()
+    def predict(self, arrays: Arrays) -> Predictions:
+        """Return the probabilities of the Kinetics classes, (N, 400) a stream, and of both streams together."""
+        logits = {
+            stream: network.classify(torch.from_numpy(arrays[stream]).to(self.device)).float().cpu()
+            for stream, network in self.i3d.items()
+        }
+        if len(logits) > 1:
+            logits["both"] = torch.stack(list(logits.values())).sum(dim=0)
+        probabilities = {stream: of_stream.softmax(dim=1).numpy() for stream, of_stream in logits.items()}
+        return Predictions(class_names(self.config.kinetics_class_labels), probabilities)
 
     def _rgb(self, group: list[Stack[Tensor]]) -> Tensor:
         """Return what I3D sees of the frames of some stacks but their last ones, (B, T, 3, 224, 224)."""

@@ -1,15 +1,20 @@
 """The flows of a video's stacks: each frame's pyramid and each pair's flow computed once, in batches."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from models.i3d import CROP_SIZE
-from models.i3d.transforms import center_crop, quantize_flow
+from models.i3d.transforms import FLOW_BOUND, center_crop, quantize_flow
 from models.pwc.net import PWCNet, Pyramid
+from utils.flow_colours import colour_flow
+from utils.media.video import write_png
+from utils.outputs.atomic import saving
 from utils.stacks import Stack
 
 SMALL_BATCH = 16  # those of CPUs are smaller
@@ -27,9 +32,13 @@ class StackFlows:
     a cycled tail has a flow, and the last, with which the next stack begins. Memory does not grow with the video.
     """
 
-    def __init__(self, network: PWCNet, pairs_per_batch: int) -> None:
+    def __init__(
+        self, network: PWCNet, pairs_per_batch: int, on_flow: Callable[[int, Tensor], None] | None = None
+    ) -> None:
+        """`on_flow` is called with each frame's index in the video and its flow (2, H, W) in pixels, once."""
         self._network = network
         self._pairs_per_batch = pairs_per_batch
+        self._on_flow = on_flow
         self._flows: dict[Pair, Tensor] = {}
         self._pyramids: dict[int, Pyramid] = {}
 
@@ -65,7 +74,25 @@ class StackFlows:
             self._pyramids[index] = {level: features.clone() for level, features in rows.items()}
         first, second = (_select_rows(pyramid, [row_of[pair[side]] for pair in pairs]) for side in (0, 1))
         height, width = frames[pairs[0][0]].shape[1:]
-        return quantize_flow(center_crop(self._network.flow(first, second, height, width), CROP_SIZE))
+        flows = self._network.flow(first, second, height, width)
+        if self._on_flow is not None:
+            for (index, following), flow in dict(zip(pairs, flows, strict=True)).items():
+                if following == index + 1:  # not from the last frame of a tail to its first
+                    self._on_flow(index, flow)
+        return quantize_flow(center_crop(flows, CROP_SIZE))
+
+
+def flow_writer(folder: Path) -> Callable[[int, Tensor], None]:
+    """Return an `on_flow` that writes pictures into `folder`, which it empties; full colour is I3D's bound of flow."""
+    with saving(folder):
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
+        folder.mkdir(parents=True)
+
+    def write(index: int, flow: Tensor) -> None:
+        with saving(folder):
+            write_png(colour_flow(flow.float().cpu().numpy(), FLOW_BOUND), folder / f"{index + 1:06d}.png")
+
+    return write
 
 
 def split_evenly(items: list[Item], most: int) -> list[list[Item]]:

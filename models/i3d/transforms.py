@@ -17,6 +17,11 @@ def normalize_rgb(frames: Tensor) -> Tensor:
     return 2 * frames.float() / 255 - 1
 
 
+def flow_in_pixels(quantized: Tensor) -> Tensor:
+    """Return the flow in pixels that `quantize_flow` made the input of I3D of."""
+    return (255 * (quantized.float() + 1) / 2 - 128) * (2 * FLOW_BOUND / 255)
+
+
 def quantize_flow(flow: Tensor) -> Tensor:
     """Round flow in pixels to the 8-bit grid that I3D was trained on, in [-1, 1].
 

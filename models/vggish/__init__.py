@@ -1,12 +1,15 @@
 """VGGish: its options. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from models.base import PrecisionOptions, WantedWeights, WeightsOptions
 from models.vggish import checkpoint
 from utils.option import option
 from utils.video_list import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from utils.results import Span
 
 FRAMES_PER_SECOND = 100  # of log-mel
 NUM_FRAMES = 96  # of a log-mel patch
@@ -56,8 +59,7 @@ class Config(PrecisionOptions, WeightsOptions):
     def suffixes(self) -> tuple[str, ...]:
         return ("vggish",)
 
-    def spans(self, num_rows: int) -> list[tuple[float, float]]:
-        """Return the begin and end of each row of features, in seconds."""
+    def spans(self, num_rows: int, seconds: float, fps: float | None) -> "list[Span]":
         starts = range(0, num_rows * self.hop_frames, self.hop_frames)
         return [(start / FRAMES_PER_SECOND, (start + NUM_FRAMES) / FRAMES_PER_SECOND) for start in starts]
 

@@ -57,7 +57,11 @@ class Extractor:
             mono = (torch.from_numpy(block).to(self.device).float().mean(dim=1) / FULL_SCALE for block in audio)
             least = math.ceil(mel.SHORTEST_SECONDS * audio.rate_hz) if self.config.pad_short else 0
             waveform = resample(pad(mono, least), audio.rate_hz)
-            for patches in mel.patches(waveform, patches_per_batch, self.config.hop_frames):
+            all_patches = mel.patches(waveform, patches_per_batch, self.config.hop_frames)
+            if options.sketch is not None:
+                bands = f"{mel.LOWEST_HZ:g} Hz", f"{mel.HIGHEST_HZ:g} Hz"
+                all_patches = options.sketch.sound(all_patches, *bands, self.config.hop_frames)
+            for patches in all_patches:
                 embeddings.append(self.network(patches.to(self.dtype)).float())
             seconds = audio.seconds
         if not embeddings:
@@ -68,7 +72,7 @@ class Extractor:
             rows = postprocess(rows, self.pca)
         return Features(
             arrays={"vggish": rows.cpu().numpy()},
-            spans=self.config.spans(len(rows)),
+            spans=self.config.spans(len(rows), seconds, None),
             seconds=seconds,
             missing=audio.missing,
             missing_seconds=audio.missing_seconds,

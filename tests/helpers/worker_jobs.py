@@ -79,13 +79,13 @@ def extract(folder: Path, path: str, on_open: Callable[[float], None]) -> Row:
 
 
 def note(folder: Path, event: str) -> None:
-    with open(folder / "events", "a", encoding="utf-8") as file:
+    with open(folder / "events", "a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{event}\n")
 
 
 def noted(folder: Path) -> str:
     """Return the events in all workers, a line each, in their order."""
-    return (folder / "events").read_text() if (folder / "events").exists() else ""
+    return (folder / "events").read_text(errors="surrogateescape") if (folder / "events").exists() else ""
 
 
 def attempts(folder: Path, path: str) -> int:

@@ -1,5 +1,6 @@
 """The parts of an extractor: one folder and one line; and extractors called from Python."""
 
+import io
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import models
 from tests.helpers.clips import write_clip
@@ -16,6 +18,7 @@ from tests.helpers.oracles import REPOSITORY
 from tests.helpers.program import run_program
 from tests.helpers.sounds import chord, write_wav
 from utils.errors import ExtractionError
+from utils.report.sketch import SIDE
 
 CONFIG = """
 from dataclasses import dataclass
@@ -96,11 +99,19 @@ def test_an_extractor_of_a_folder_and_a_line_goes_through_the_whole_program(chec
     output = tmp_path / "output"
     command = ["--feature_type", "mean_colour", "--device_ids", "cpu", "--video_paths", *clips, tmp_path / "bad.mkv"]
     command += ["--stack_size", 2, "--step_size", 2, "--min_side_size", 32, "--scale", 2]
-    first = run_program(*command, output=output, repository=checkout)
+    first = run_program(*command, "--report", 1, "--save_timestamps", output=output, repository=checkout)
     assert first.status == 1
+    (page,) = (output / "report").rglob("page.html")
+    assert page.parent.name == "a"
+    strip = np.asarray(Image.open(page.parent / "mean_colour_frames.webp"))
+    assert strip[:, SIDE // 2 :: SIDE, 0].mean(axis=0) == pytest.approx([20, 40], abs=3), (
+        "the middle frame of each stack"
+    )
+    assert "Likeness of all rows: colour" in page.read_text()
+    assert np.load(io.BytesIO(first.files["a_timestamps.npy"])).tolist() == [[0, 0.08], [0.08, 0.16]]
     assert first.features("a.mkv").round(2).tolist() == [[30, 14, 6], [70, 14, 6]]
     assert first.features("b.mkv").round(2).tolist() == [[100, 14, 6]]
-    assert first.files.keys() == {"a_colour.npy", "b_colour.npy"}
+    assert first.files.keys() == {f"{name}_{end}.npy" for name in "ab" for end in ("colour", "timestamps")}
     assert {row["path"]: row["reason"] for row in first.rows} == {str(c): None for c in clips} | {
         str(tmp_path / "bad.mkv"): "unreadable"
     }

@@ -71,6 +71,23 @@ def test_overwriting_makes_all_anew_and_is_gone_on_with_when_it_was_interrupted(
     assert rows == [Row("a.mp4", "skipped", outputs=[path])]
 
 
+def test_a_video_lacks_what_is_to_be_beside_its_features_unless_they_are_of_another_one(tmp_path: Path) -> None:
+    output = prepare(tmp_path, "i3d", ("rgb",), {}, [], extras=("timestamps",))
+    for stem in ("a", "b"):
+        save(tmp_path, stem)
+    assert pending(output) == (VIDEOS, [])
+    (tmp_path / "a_timestamps.npy").touch()
+    left, rows = pending(output)
+    assert (left, [row.path for row in rows]) == (["dir/b.mp4"], ["a.mp4"])
+    other = tmp_path / "other" / "b.mp4"
+    other.parent.mkdir()
+    other.touch()
+    with StatusLog(tmp_path, "i3d") as log:
+        log.add(Row(str(other), "ok", outputs=[str(tmp_path / "b_rgb.npy")]))
+    left, rows = pending(output)
+    assert (left, [row.reason for row in rows]) == ([], [None, "name_taken"])
+
+
 def test_what_failed_before_is_left_out_when_asked(tmp_path: Path) -> None:
     left, rows = pending(ready(tmp_path), failed=frozenset([os.path.abspath("a.mp4")]))
     assert left == ["dir/b.mp4"]

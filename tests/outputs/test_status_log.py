@@ -1,5 +1,6 @@
 """The log of what became of each video: whole lines, whoever writes, and however they end."""
 
+import dataclasses
 import json
 import os
 import random
@@ -34,15 +35,26 @@ def paths_in(folder: Path) -> list[str]:
 def test_a_row_is_a_line_that_says_all_but_the_report(tmp_path: Path) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
     with StatusLog(tmp_path / "new folder", "i3d") as log:
-        log.add(OK)
+        log.add(dataclasses.replace(OK, fps=29.97))
         log.add(Row("b.mp4", "failed", "corrupt", "b.mp4: half\nis left", [], 0.0, "", "the rest", 0.25))
     rows = [json.loads(line) for line in (tmp_path / "new folder" / "status.jsonl").read_bytes().splitlines()]
     times = [datetime.fromisoformat(row.pop("time")) for row in rows]
     assert before <= times[0] <= times[1] <= datetime.now(UTC)
-    fields = ("path", "status", "reason", "error", "outputs", "seconds", "missing", "missing_seconds", "feature_type")
+    fields = [
+        "path",
+        "status",
+        "reason",
+        "error",
+        "outputs",
+        "seconds",
+        "fps",
+        "missing",
+        "missing_seconds",
+        "feature_type",
+    ]
     values = [
-        ("dir/a b.mp4", "ok", None, None, ["output/a b_rgb.npy"], 2.5, None, 0.0, "i3d"),
-        ("b.mp4", "failed", "corrupt", "b.mp4: half\nis left", [], 0.0, "the rest", 0.25, "i3d"),
+        ("dir/a b.mp4", "ok", None, None, ["output/a b_rgb.npy"], 2.5, 29.97, None, 0.0, "i3d"),
+        ("b.mp4", "failed", "corrupt", "b.mp4: half\nis left", [], 0.0, None, "the rest", 0.25, "i3d"),
     ]
     assert rows == [dict(zip(fields, row, strict=True)) for row in values]
 

@@ -1,5 +1,6 @@
 """Features printed, and files that are whole or not there."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from utils.outputs import writers
-from utils.results import Features
+from utils.results import Features, Predictions
 
 
 @pytest.fixture
@@ -79,3 +80,29 @@ def test_the_description_shows_shapes_spans_and_values(features: Features) -> No
     assert f"{features.arrays['rgb'][0, 0]:.4f}" in text
     assert f"{features.arrays['flow'][8, -1]:.4f}" in text
     assert len(text.splitlines()) < 20
+
+
+def test_predictions_are_saved_a_line_for_each_stack_and_stream_with_the_likeliest_first(tmp_path: Path) -> None:
+    classes = ['a "b", c', "d\ne", "f", "g", "h", "i"]
+    rgb = np.array([[0.3, 0.1, 0.05, 0.2, 0.25, 0.1], [0, 1, 0, 0, 0, 0]], np.float32)
+    predictions = Predictions(classes, {"rgb": rgb, "flow": rgb[::-1]})
+    writers.save_predictions(predictions, [(0, 2.56), (1.28, 3.84)], tmp_path, "x")
+    with open(tmp_path / "x_predictions.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["begin"], line["end"], line["stream"]) for line in lines] == [
+        (begin, end, stream)
+        for begin, end in (("0.000000", "2.560000"), ("1.280000", "3.840000"))
+        for stream in ("rgb", "flow")
+    ]
+    first = [(lines[0][f"class_{i}"], float(lines[0][f"probability_{i}"])) for i in range(1, 6)]
+    assert first == [('a "b", c', 0.3), ("h", 0.25), ("g", 0.2), ("d\ne", 0.1), ("i", 0.1)]
+    assert [line["class_1"] for line in lines] == ['a "b", c', "d\ne", "d\ne", 'a "b", c']
+
+
+def test_timestamps_are_given_back_as_they_were(tmp_path: Path) -> None:
+    spans = [(0.0, 16 / 29.97), (8 / 29.97, 20 / 29.97)]
+    writers.save_timestamps(spans, tmp_path / "new", "x")
+    saved = np.load(tmp_path / "new" / "x_timestamps.npy")
+    assert saved.dtype == np.float64
+    assert saved.tolist() == [list(span) for span in spans]
+    assert writers.load_timestamps(tmp_path / "new", "x") == spans

@@ -290,6 +290,21 @@ def test_a_folder_that_cannot_be_written_to_is_told(file: WeightsFile) -> None:
         obtain(file)
 
 
+def test_beside_a_checkout_that_cannot_be_written_to_weights_are_kept_in_the_cache(
+    tmp_path: Path, file: WeightsFile, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: tmp_path not in [path, *Path(path).parents])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    by_sha256 = dataclasses.replace(file, git_blob=None, sha256=hashlib.sha256(CONTENT).hexdigest())
+    path = tmp_path / "cache" / "video_features" / "weights.pt"
+    for _ in range(2):
+        assert weights.obtain({"test_path": (by_sha256, None)}) == {"test_path": path}
+    assert path.read_bytes() == CONTENT
+    assert weights.fingerprint(by_sha256, None) == weights.git_blob(path)
+    assert server.ranges == [None]
+    assert not file.path.parent.exists()
+
+
 def test_a_given_path_is_taken_as_it_is(tmp_path: Path, file: WeightsFile, server: Server) -> None:
     mine = tmp_path / "mine.pt"
     with pytest.raises(WeightsError, match=r"--test_path: no such file: .*mine\.pt"):

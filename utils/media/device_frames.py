@@ -33,7 +33,8 @@ def frames_on_device(
     given, to which they are then written as 000001.png and on.
     """
     use_gpu = device.type == "cuda" and folder is None
-    return contextlib.closing(scale_on_device(video, device) if use_gpu else _scale(video, device, folder))
+    frames = scale_on_device(video, device) if use_gpu else _scale(video, device, folder)
+    return contextlib.closing(video.sketch.frames(frames) if video.sketch else frames)
 
 
 def _scale(video: Video, device: torch.device, folder: Path | None) -> Generator[Tensor, None, None]:

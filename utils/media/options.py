@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from utils.option import option
+
+if TYPE_CHECKING:
+    from utils.report.sketch import Sketch
 
 
 def _ignore(seconds: float) -> None:
@@ -23,6 +26,9 @@ class DecodeOptions:
 
     on_open: Callable[[float], None] = _ignore
     """Called with the length in seconds that a file tells, if it does, when it is opened."""
+
+    sketch: "Sketch | None" = None
+    """Is handed what there is to see of the video, for the report."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_loss <= 1:

@@ -67,6 +67,7 @@ class Video(MediaReader):
         self, path: str, min_side_size: int, extraction_fps: float | None = None, options: DecodeOptions | None = None
     ) -> None:
         self.path = path
+        self.sketch = options.sketch if options else None
         self.num_frames = 0  # given so far
         self.min_side_size = min_side_size
         self._display: _Display | None = None

@@ -1,7 +1,7 @@
 """Prepares the output folder, and finds the videos that are left to do.
 
 A video is done when all its files are there, whole, and made with the settings and weights that the folder's
-`settings.json` records.
+`settings.json` records. What is saved beside features appears whole, and so is there or not.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.errors import SaveError
+from utils.errors import CannotStartError, SaveError
 from utils.outputs import settings as settings_file
 from utils.outputs.atomic import saving, sweep
 from utils.outputs.settings import Settings
 from utils.outputs.status_log import read_log
-from utils.outputs.writers import is_saved, output_paths, saved_stems
+from utils.outputs.writers import extra_path, is_newer, is_saved, output_paths, saved_stems
 from utils.results import Row
 from utils.video_list import absolute
 
@@ -32,14 +32,31 @@ class Output:
     feature_type: str
     suffixes: tuple[str, ...]
     since: float = 0.0  # the st_mtime that files made with the recorded settings are later than
+    extras: tuple[str, ...] = ()  # what is to be there beside the features
 
     def is_done(self, stem: str) -> bool:
-        """Return True if all of a video's files are there, whole, and of these settings."""
+        """Return True if a video's features are there, and all that is to be beside them."""
+        return self.has_features(stem) and all(self.has_extra(stem, extra) for extra in self.extras)
+
+    def has_features(self, stem: str) -> bool:
+        """Return True if all of a video's features are there, whole, and of these settings."""
         return is_saved(self.folder, stem, self.suffixes, self.since)
 
+    def has_extra(self, stem: str, extra: str) -> bool:
+        """Return True if one of a video's extras is there, and of these settings."""
+        return is_newer(extra_path(self.folder, stem, extra), self.since)
+
     def paths(self, stem: str) -> list[str]:
-        """Return the paths of a video's files."""
+        """Return the paths of a video's features."""
         return output_paths(self.folder, stem, self.suffixes)
+
+    def check_seen(self) -> None:
+        """Raise CannotStartError where the folder is not the prepared one, and SaveError where it cannot be written."""
+        record = settings_file.read_records(self.folder).get(self.feature_type)
+        if record is None or record.since != self.since:
+            problem = "is not the output folder of this run here; it must be reachable under the same path on all nodes"
+            raise CannotStartError(f"{self.folder.absolute()} {problem}")
+        probe(self.folder)
 
 
 def prepare(
@@ -50,6 +67,7 @@ def prepare(
     stems: Iterable[str],
     overwrite: bool = False,
     dry_run: bool = False,
+    extras: tuple[str, ...] = (),
     defaults: Settings | None = None,
 ) -> Output:
     """Make the folder, check that it can be written to, sweep it, and record the settings.
@@ -64,7 +82,7 @@ def prepare(
     if is_unknown and any(is_saved(folder, stem, suffixes) for stem in stems):
         raise settings_file.refused(folder, feature_type, "some of these videos' files, made nobody knows how")
     record = settings_file.record(folder, feature_type, settings, overwrite, dry_run, defaults)
-    return Output(folder, feature_type, suffixes, record.since)
+    return Output(folder, feature_type, suffixes, record.since, extras)
 
 
 def probe(folder: Path, dry_run: bool = False) -> None:
@@ -111,20 +129,25 @@ def pending_videos(
                 yield None
             elif stem in stems:
                 seem_done.append(path)
-            elif output.is_done(stem):  # as another program may have done it meanwhile
+            elif output.has_features(stem):  # as another program may have done it meanwhile
                 seem_done.append(path)
                 yield None
             else:
                 yield path
         del stems  # which can take 100 MB
         for path in seem_done:
-            if not output.is_done(stem_of(path)):
+            stem = stem_of(path)
+            if not output.has_features(stem):
                 yield path
                 continue
             if others is None:
                 others = _find_others(seem_done, stem_of, output)
-            report(_row_of_done(path, output.paths(stem_of(path)), others.get(path)))
-            yield None
+            row = _row_of_done(path, output.paths(stem), others.get(path))
+            if row.status == "skipped" and not output.is_done(stem):
+                yield path
+            else:
+                report(row)
+                yield None
 
 
 def _row_of_done(path: str, files: list[str], other: str | None) -> Row:

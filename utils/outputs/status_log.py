@@ -53,6 +53,7 @@ class StatusLog:
             "error": row.error,
             "outputs": row.outputs,
             "seconds": row.seconds,
+            "fps": row.fps,
             "missing": row.missing or None,
             "missing_seconds": row.missing_seconds,
             "feature_type": self._feature_type,
@@ -93,6 +94,18 @@ def failed_before(folder: Path, feature_type: str) -> set[str]:
             case {"path": path, "status": "ok"}:
                 failed.discard(absolute(path))
     return failed
+
+
+def frame_rates(folder: Path, feature_type: str) -> dict[str, tuple[float, float]]:
+    """Return, by the absolute path of a video that was extracted last, its seconds and frames a second."""
+    rates: dict[str, tuple[float, float]] = {}
+    for row in read_log(folder, feature_type):
+        match row:
+            case {"path": path, "status": "ok", "seconds": int() | float() as seconds, "fps": int() | float() as fps}:
+                rates[absolute(path)] = seconds, fps
+            case {"path": path, "status": "ok"}:  # of a version that did not tell the rate
+                rates.pop(absolute(path), None)
+    return rates
 
 
 def _read_rows(path: Path, feature_type: str, with_skipped: bool) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Features -> files or text. The one place that knows the names and the format of output files."""
 
+import csv
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from utils.outputs.atomic import whole_file
-from utils.results import Features
+from utils.results import Arrays, Features, Predictions, Span
 
 TYPES = (np.float32, np.uint8)  # of features, plain and quantized
+EXTRAS = {"timestamps": "npy", "predictions": "csv"}  # what can be saved beside features
+NUM_CLASSES_SAVED = 5
 NUM_ROWS_SHOWN = 6
 NUM_VALUES_SHOWN = 3  # at either end of a row
 
@@ -17,6 +21,11 @@ NUM_VALUES_SHOWN = 3  # at either end of a row
 def output_paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[str]:
     """Return the paths of a video's files, one for each of its arrays."""
     return [str(folder / f"{stem}_{suffix}.npy") for suffix in suffixes]
+
+
+def extra_path(folder: Path, stem: str, extra: str) -> Path:
+    """Return the path of one of the `EXTRAS` of a video."""
+    return folder / f"{stem}_{extra}.{EXTRAS[extra]}"
 
 
 def saved_stems(folder: Path, suffix: str) -> set[str]:
@@ -32,6 +41,50 @@ def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
         with whole_file(Path(path)) as file:
             np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
     return paths
+
+
+def load_numpy(folder: Path, stem: str, suffixes: Sequence[str]) -> Arrays:
+    """Return the features that `save_numpy` wrote."""
+    paths = output_paths(folder, stem, suffixes)
+    return {suffix: np.load(path, allow_pickle=False) for suffix, path in zip(suffixes, paths, strict=True)}
+
+
+def save_timestamps(spans: Sequence[Span], folder: Path, stem: str) -> None:
+    """Write begin and end of each row of features, float64 (N, 2). Raises SaveError."""
+    with whole_file(extra_path(folder, stem, "timestamps")) as file:
+        np.save(file, np.array(spans, np.float64).reshape(-1, 2), allow_pickle=False)
+
+
+def load_timestamps(folder: Path, stem: str) -> list[Span]:
+    """Return what `save_timestamps` wrote."""
+    path = extra_path(folder, stem, "timestamps")
+    return [(begin, end) for begin, end in np.load(path, allow_pickle=False).tolist()]
+
+
+def save_predictions(predictions: Predictions, spans: Sequence[Span], folder: Path, stem: str) -> None:
+    """Write a line for each row and stream: its time, and the likeliest classes with their probabilities.
+
+    Raises SaveError.
+    """
+    text = io.StringIO(newline="")
+    lines = csv.writer(text)
+    numbers = range(1, NUM_CLASSES_SAVED + 1)
+    lines.writerow(["begin", "end", "stream", *(f"{part}_{i}" for i in numbers for part in ("class", "probability"))])
+    for row, (begin, end) in enumerate(spans):
+        for stream, probabilities in predictions.probabilities.items():
+            best = np.argsort(-probabilities[row], kind="stable")[:NUM_CLASSES_SAVED]
+            pairs = [(predictions.classes[i], f"{probabilities[row, i]:.6f}") for i in best]
+            lines.writerow([f"{begin:.6f}", f"{end:.6f}", stream, *(part for pair in pairs for part in pair)])
+    with whole_file(extra_path(folder, stem, "predictions")) as file:
+        file.write(text.getvalue().encode(errors="replace"))
+
+
+def is_newer(path: Path, since: float) -> bool:
+    """Return True if there is a file that is later than the st_mtime `since`."""
+    try:
+        return os.stat(path).st_mtime > since
+    except OSError:
+        return False
 
 
 def is_saved(folder: Path, stem: str, suffixes: Sequence[str], since: float = 0.0) -> bool:

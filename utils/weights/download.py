@@ -5,6 +5,7 @@ renamed only when its hash is right. A file lock lets several programs ask for t
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import http.client
@@ -35,10 +36,11 @@ def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]], dry_run: bool =
     """Return the path of each of the weights, downloaded and verified if need be.
 
     `wanted` holds, by the option that overrides its path, each file and the path that the user gave, if any. A given
-    file must exist and is taken as it is; the others are the published ones, at their default paths. With `dry_run`
-    nothing is written, and what would have to be downloaded is left out. Raises WeightsError, and UnreachableError
-    where there is no network.
+    file must exist and is taken as it is; the others are the published ones, at their default paths or, where those
+    cannot be written to, in the user's cache. With `dry_run` nothing is written, and what would have to be downloaded
+    is left out. Raises WeightsError, and UnreachableError where there is no network.
     """
+    wanted = {option: (placed(weights), given) for option, (weights, given) in wanted.items()}
     missing: dict[str, WeightsFile] = {}
     for option, (weights, given) in wanted.items():
         if given is not None:
@@ -68,6 +70,15 @@ def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]], dry_run: bool =
     return {option: Path(given or weights.path) for option, (weights, given) in wanted.items()}
 
 
+def placed(weights: WeightsFile) -> WeightsFile:
+    """Return the record with a path that can be had: in the user's cache, where the default folder is read-only."""
+    folder = next(parent for parent in weights.path.parents if parent.exists())
+    if weights.path.exists() or os.access(folder, os.W_OK):
+        return weights
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "video_features")
+    return dataclasses.replace(weights, path=cache / weights.path.name)
+
+
 def _download(weights: WeightsFile) -> None:
     """Put the published file at `weights.path`, whole. If several programs ask at once, one downloads for all."""
     try:
@@ -88,7 +99,7 @@ def fingerprint(weights: WeightsFile, given: str | None) -> str:
     """
     if given is None and weights.git_blob is not None:
         return weights.git_blob
-    return git_blob(Path(given or weights.path))
+    return git_blob(Path(given or placed(weights).path))
 
 
 def git_blob(path: Path) -> str:

@@ -37,6 +37,7 @@ MIN_LIMIT_SECONDS = 600.0  # for a video, unless a limit is given,
 LIMIT_FACTOR = 10.0  # or that often its length, for each worker of its device, if that is more
 SLICE_SECONDS = 0.02  # of pulling videos, between looks at the workers
 MAX_WAIT_SECONDS = 3600.0
+SLOT_WAIT_SECONDS = 1.0
 UNGUARDED = 'main.main() starts processes that import this script anew: call it under `if __name__ == "__main__":`'
 
 log = logging.getLogger("video_features")
@@ -61,6 +62,27 @@ def run(
             pool.stop()
         if pool.num_interrupts:
             raise KeyboardInterrupt
+
+
+def run_slot(
+    start: StartExtractor, device: str, videos: Iterable[str | None], timeout_seconds: float | None = None
+) -> Generator[Row | None, None, None]:
+    """Work as `run` does, in one process, as one of many slots of a cluster.
+
+    Second tries are left to the cluster: a row has `retry_alone` where there should be one. None is given now and then
+    while there is no row. Signals are not looked after.
+    """
+    pool = _Pool(start, [device], Counter([device]), iter(videos), timeout_seconds, is_slot=True)
+    interrupts, bell = multiprocessing.Pipe(duplex=False)  # which nobody rings
+    with interrupts, bell:
+        try:
+            while pool.videos is not None or pool.workers:
+                rows = pool.next_rows(interrupts)
+                yield from rows
+                if not rows:
+                    yield None
+        finally:
+            pool.stop()
 
 
 @contextlib.contextmanager
@@ -137,11 +159,12 @@ class _Pool:
     last_ready: dict[str, float] = field(default_factory=dict)
     num_interrupts: int = 0
     is_winding_down: bool = False
+    is_slot: bool = False
 
     def rows(self, interrupts: Connection) -> Iterator[Row]:
         """Work until no more videos and no workers are left, or all has to stop at once."""
         while (self.videos is not None or self.queue or self.workers) and self.num_interrupts < 2:
-            yield from self._next_rows(interrupts)
+            yield from self.next_rows(interrupts)
         if self.retries:
             self.are_retries = True
             self.free_devices = list(dict.fromkeys(self.free_devices))  # one worker on each
@@ -157,14 +180,15 @@ class _Pool:
         for worker in self.workers:
             worker.end(deadline - time.monotonic())
 
-    def _next_rows(self, interrupts: Connection) -> list[Row]:
+    def next_rows(self, interrupts: Connection) -> list[Row]:
         """Wait until a worker says something, dies or takes too long, or the user interrupts; deal with all of it."""
         has_time = self._pull_videos()
         self._start_workers()
         self._hand_out()
         seconds = min((worker.seconds_left() for worker in self.workers), default=0.0) if has_time else 0.0
         pipes = [worker.pipe for worker in self.workers]
-        ready = wait([interrupts, *pipes], max(0.0, min(seconds, MAX_WAIT_SECONDS)))
+        max_seconds = SLOT_WAIT_SECONDS if self.is_slot else MAX_WAIT_SECONDS
+        ready = wait([interrupts, *pipes], max(0.0, min(seconds, max_seconds)))
         rows = []
         for worker in list(self.workers):
             if worker.pipe in ready:
@@ -292,7 +316,9 @@ class _Pool:
         return self._requeue(Row(worker.path, "failed", "timeout", error))
 
     def _requeue(self, row: Row) -> list[Row]:
-        """Have a video that failed tried once more; give its row where that was done."""
+        """Have a video that failed tried once more; give its row where that was done, or is done by others."""
+        if self.is_slot:
+            return [replace(row, retry_alone=True)]
         if self.are_retries:
             return [replace(row, error=f"{row.error} (tried twice)")]
         if not self.is_winding_down:

@@ -1,0 +1,80 @@
+"""Numbers -> pictures on a time axis, and their files.
+
+Pillow writes the files, which torchvision brings along: WebP of the sizes here takes a half of what PNG does.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from utils.outputs.atomic import whole_file
+from utils.results import Span
+
+Array = npt.NDArray[Any]
+
+WIDTH = 1200  # pixels of a picture over time
+QUALITIES = (75, 50, 25, 5)  # of pictures with losses, the first that makes the file small enough
+
+# Colours of growing lightness, which colour-blind people tell apart, too: viridis, of Matplotlib (CC0), in steps.
+VIRIDIS = [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99)]
+VIRIDIS += [(170, 220, 50), (253, 231, 37)]
+
+
+def cells(spans: Sequence[Span] | Array) -> Array:
+    """Return the part of the time that each row is shown in, (N, 2).
+
+    That is its own time, and where rows overlap, from the middle between its centre and the one before on.
+    """
+    times = np.array(spans, float).reshape(-1, 2)
+    centres = times.mean(axis=1)
+    between = (centres[1:] + centres[:-1]) / 2
+    shown = times.copy()
+    shown[1:, 0] = np.maximum(times[1:, 0], between)
+    shown[:-1, 1] = np.minimum(times[:-1, 1], between)
+    return shown
+
+
+def on_axis(values: Array, spans: Sequence[Span] | Array, seconds: float, width: int = WIDTH) -> Array:
+    """Return values (N, K) of rows over the time from 0 to `seconds`, (K, width); NaN where there is no row.
+
+    A column is the mean of the rows that are shown in its time.
+    """
+    shown = cells(spans)
+    begins = np.arange(width) + 1e-6  # so that no row counts that only touches a column
+    first = np.searchsorted(shown[:, 1], begins * seconds / width, side="right")
+    end = np.maximum(np.searchsorted(shown[:, 0], (begins + 1 - 2e-6) * seconds / width, side="left"), first)
+    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(np.nan_to_num(values), axis=0, dtype=float)])
+    with np.errstate(invalid="ignore"):
+        columns: Array = (sums[end] - sums[first]).T / (end - first)
+    return columns
+
+
+def colour(values: Array, low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Return RGBA (..., 4) of values from `low` (dark) to `high` (light); NaN is transparent."""
+    place = np.clip(np.nan_to_num((values - low) / max(high - low, 1e-9)), 0, 1) * (len(VIRIDIS) - 1)
+    channels = [np.interp(place, range(len(VIRIDIS)), [rgb[channel] for rgb in VIRIDIS]) for channel in range(3)]
+    return np.stack([*channels, np.where(np.isnan(values), 0, 255)], axis=-1).astype(np.uint8)
+
+
+def save_picture(picture: npt.NDArray[np.uint8], path: Path, max_bytes: int, lossless: bool = True) -> None:
+    """Write RGB or RGBA (H, W, C) as WebP of at most so many bytes, if need be with losses, or smaller.
+
+    Raises SaveError.
+    """
+    image = Image.fromarray(picture)
+    settings: list[dict[str, Any]] = [{"lossless": True, "quality": 0}] if lossless else []
+    settings += [{"quality": quality} for quality in QUALITIES]
+    while True:
+        for setting in settings:
+            buffer = io.BytesIO()
+            image.save(buffer, "WEBP", method=0, **setting)
+            if buffer.tell() <= max_bytes:
+                with whole_file(path) as file:
+                    file.write(buffer.getvalue())
+                return
+        image = image.reduce(2)
