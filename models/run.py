@@ -80,6 +80,7 @@ def run(command: cli.Command) -> int:
             command.run.overwrite,
             dry_run,
             extras,
+            defaults=type(config)().settings,
         )
     uses_ray = command.run.ray is not None
     workers = devices if dry_run or uses_ray else workers_on(devices, command.run.workers_per_gpu)

@@ -68,11 +68,11 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
 
     @property
     def settings(self) -> dict[str, object]:
-        if "flow" not in self.streams:
+        if "flow" not in self.streams or self.flow == "pwc":
             return super().settings
-        # A folder of before --flow names PWC-Net's weights, which tells its features from those of another flow.
-        no_pwc = {} if self.flow == "pwc" else {"pwc_path": None}
-        return super().settings | no_pwc | {"flow": self.flow, **FLOWS[self.flow].settings}
+        # Also told from PWC-Net's by its weights, which a folder of before --flow names, and one of RGB alone does not.
+        told_apart = {"flow": self.flow, "pwc_path": f"none, with --flow {self.flow}"}
+        return {**super().settings, **told_apart, **FLOWS[self.flow].settings}
 
     def check_devices(self, devices: Sequence[str]) -> None:
         super().check_devices(devices)

@@ -37,7 +37,7 @@ def test_chunks_hold_each_path_once_and_shrink_to_one(num_paths: int, num_slots:
         (["--ray", "auto", "--workers_per_gpu", "2"], "--workers_per_gpu with --ray: there a GPU has one worker"),
         (["--ray", "here"], "--ray here: must be auto, local, or HOST:PORT of a cluster"),
         (["--ray", "ray://a:1"], "--ray ray://a:1: must be auto, local, or HOST:PORT of a cluster"),
-        (["--ray", "auto", "--precision", "fp16", "--cpus_per_slot", "1"], "--precision fp16: a CPU computes in"),
+        (["--ray", "auto", "--precision", "mixed", "--cpus_per_slot", "1"], "--precision mixed: a CPU computes in"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -284,11 +284,11 @@ class _Run:
 
     @contextlib.contextmanager
     def _first_interrupt_stops(self) -> Iterator[None]:
-        """Have the first Ctrl-C end the run after the videos in hand; later ones do what they did before."""
+        """Have the first Ctrl-C end the run after the videos in hand, and a second one at once."""
         before = signal.getsignal(signal.SIGINT)
 
         def stop(*_: object) -> None:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             self._is_interrupted = True
             message = "Stopping after the videos in hand; Ctrl-C again stops at once"
             threading.Thread(target=self._stop, args=(message,)).start()  # Ray may be at work in this one

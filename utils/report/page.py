@@ -8,7 +8,6 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,9 +137,13 @@ class _Plots:
             self._add("strip", "Motion (optical flow)", note, file=file, wheel=wheel, **common)
 
     def _draw_sound(self, sound: "Sound") -> None:
-        end = self._spans[-1][1]
-        times = np.linspace(0, end, len(sound.levels) + 1)
-        levels = on_axis(sound.levels, list(pairwise(times.tolist())), self._seconds)[::-1]
+        (begin, end), num_rows, num_columns = self._spans[-1], *sound.levels.shape[:2]
+        seconds = (end - begin) * sound.share
+        rests = [begin + (i + 1) * seconds for i in range(num_rows - len(self._spans))]
+        begins = np.array([*(span[0] for span in self._spans), *rests])[:, None]
+        edges = begins + np.linspace(0, seconds, num_columns + 1)
+        times = np.stack([edges[:, :-1], edges[:, 1:]], axis=-1).reshape(-1, 2)
+        levels = on_axis(sound.levels.reshape(len(times), -1), times, self._seconds)[::-1]
         low, high = float(sound.levels.min()), float(sound.levels.max())
         note = "How loud each pitch is, as the network hears it: the lighter, the louder."
         file = self._save("sound", colour(levels, low, high), SOUND_BYTES)

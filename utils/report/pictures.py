@@ -25,7 +25,7 @@ VIRIDIS = [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 
 VIRIDIS += [(170, 220, 50), (253, 231, 37)]
 
 
-def cells(spans: Sequence[Span]) -> Array:
+def cells(spans: Sequence[Span] | Array) -> Array:
     """Return the part of the time that each row is shown in, (N, 2).
 
     That is its own time, and where rows overlap, from the middle between its centre and the one before on.
@@ -39,7 +39,7 @@ def cells(spans: Sequence[Span]) -> Array:
     return shown
 
 
-def on_axis(values: Array, spans: Sequence[Span], seconds: float, width: int = WIDTH) -> Array:
+def on_axis(values: Array, spans: Sequence[Span] | Array, seconds: float, width: int = WIDTH) -> Array:
     """Return values (N, K) of rows over the time from 0 to `seconds`, (K, width); NaN where there is no row.
 
     A column is the mean of the rows that are shown in its time.

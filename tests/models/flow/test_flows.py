@@ -110,28 +110,27 @@ def test_features_of_both_streams_of_a_real_clip_are_those_of_flow_by_the_librar
         assert cosines(features["flow"], reference["flow"][:1]).min() < LEAST_COSINE, "PWC-Net's"
 
 
-BEFORE: Settings = {"stack_size": 64, "pwc_path": "abc"}  # recorded when there was no --flow
+PWC: Settings = Config().settings | {"pwc_path": "abc"}  # as before there was --flow
 
 
-@pytest.mark.parametrize("flow", ["raft", "tvl1"])
-def test_a_folder_of_before_there_were_other_flows_counts_as_pwc_nets(flow: str, tmp_path: Path) -> None:
-    record(tmp_path, "i3d", BEFORE)
-    assert record(tmp_path, "i3d", Config().settings | BEFORE).settings["flow"] == "pwc"
-    with pytest.raises(SettingsError, match=rf"flow was pwc and is {flow}"):
-        record(tmp_path, "i3d", Config(flow=flow).settings)
+def keep(folder: Path, settings: Settings) -> Settings:
+    return record(folder, "i3d", settings, defaults=Config().settings).settings
 
 
 @pytest.mark.parametrize("flow", ["raft", "tvl1"])
 def test_flows_are_kept_apart_and_rgb_goes_with_any(flow: str, tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    record(tmp_path / "old", "i3d", BEFORE)
-    with pytest.raises(SettingsError, match="pwc_path was abc"):
-        record(tmp_path / "old", "i3d", Config(flow=flow).settings)
-    rgb = Config(streams=("rgb",)).settings
-    record(tmp_path, "i3d", rgb)
-    recorded = record(tmp_path, "i3d", Config(flow=flow).settings).settings
+    other, rgb = Config(flow=flow).settings, Config(streams=("rgb",)).settings
+    for name in ("pwc", "other"):
+        (tmp_path / name).mkdir()
+        keep(tmp_path / name, rgb)
+    keep(tmp_path / "pwc", PWC)
+    with pytest.raises(SettingsError, match=f"pwc_path was abc and is none, with --flow {flow}"):
+        keep(tmp_path / "pwc", other)
+    recorded = keep(tmp_path / "other", other)
     assert recorded["flow"] == flow
     assert recorded.get("tvl1") == (TVL1_PARAMETERS if flow == "tvl1" else None)
-    assert record(tmp_path, "i3d", rgb).settings == recorded
-    with pytest.raises(SettingsError, match=f"flow was {flow} and is pwc"):
-        record(tmp_path, "i3d", Config().settings | {"pwc_path": "abc"})
+    assert keep(tmp_path / "other", rgb) == recorded
+    with pytest.raises(SettingsError, match=f"pwc_path was none, with --flow {flow} and is abc"):
+        keep(tmp_path / "other", PWC)
+    with pytest.raises(SettingsError, match=f"flow was {flow} and is "):
+        keep(tmp_path / "other", Config(flow="tvl1" if flow == "raft" else "raft").settings)
