@@ -32,7 +32,8 @@ from benchmarks.files import least_cosine, write_clip
 from benchmarks.parts import Figure, Part, Result, run_part, show, table
 from benchmarks.pipeline import GFLOP_PER_FRAME, config_of, matrix_rate
 from benchmarks.workers import measure_workers
-from models.i3d.extract import BYTES_PER_FRAME, Extractor
+from models.flow.pwc import BYTES_PER_FRAME
+from models.i3d.extract import Extractor
 from tests.helpers import seeded
 from utils.cli import EXIT_CANNOT_START, EXIT_OK, EXIT_SOME_FAILED
 from utils.devices import BYTES_PER_WORKER, PRECISIONS
@@ -169,7 +170,7 @@ def measure_memory(device: torch.device, amount: Amount, folder: Path) -> Figure
     yield "frames in a batch", extractor.batch_size
     if device.type == "cpu":
         return
-    yield "a frame, as counted on: MB", BYTES_PER_FRAME[next(extractor.pwc.parameters()).element_size()] / 1e6
+    yield "a frame, as counted on: MB", BYTES_PER_FRAME[extractor.dtype.itemsize] / 1e6
     for name in amount.clips:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -185,13 +185,13 @@ def network_calls(extractor: I3DExtractor, batch: Tensor) -> dict[str, Callable[
 
     Each returns the number of its frames.
     """
-    before = extractor.pwc.pyramid(batch)
+    before = extractor.flow_method.encode(batch)
     num_frames = extractor.config.stack_size
     shape = (max(1, extractor.batch_size // num_frames), num_frames, CROP_SIZE, CROP_SIZE)
 
     def compute_flow() -> int:
         """Compute, as in a running video, new pyramids for as many frames as pairs."""
-        extractor.pwc.flow(before, extractor.pwc.pyramid(batch), *batch.shape[2:])
+        extractor.flow_method.flow(before, extractor.flow_method.encode(batch), *batch.shape[2:])
         return len(batch)
 
     def compute_features(network: I3D, stacks: Tensor) -> int:

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.files import least_cosine
 from models import i3d
+from models.flow import FLOWS, load_flow
 from models.i3d.extract import Extractor, load_i3d
 from utils.devices import dtype_of
 from utils.media.options import DecodeOptions
@@ -57,7 +58,7 @@ def extract(path: str, config: i3d.Config, device: str, precision: str) -> dict[
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
         return extractor.extract(path, DecodeOptions()).arrays
     extractor = Extractor(config, device)
-    extractor.pwc.to(dtype_of(stored))
+    extractor.flow_method = load_flow(config.flow, config.flow_weights_path, extractor.device, dtype_of(stored))
     extractor.i3d = {stream: load_i3d(config, stream, dtype_of(stored), for_gpu=True) for stream in config.streams}
     with Simulated():  # type: ignore[no-untyped-call]
         return extractor.extract(path, DecodeOptions()).arrays
@@ -68,11 +69,12 @@ def main() -> None:
     parser.add_argument("video")
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precisions", nargs="+", default=["mixed", "bf16", "tf32"])
-    for option in ("pwc_path", "i3d_rgb_path", "i3d_flow_path"):
+    parser.add_argument("--flow", choices=FLOWS, default="pwc")
+    for option in i3d.Config.network_paths:
         parser.add_argument(f"--{option}", help="untrained weights without it")
     options = parser.parse_args()
-    paths = {option: getattr(options, option) for option in ("pwc_path", "i3d_rgb_path", "i3d_flow_path")}
-    config = i3d.Config(weights="pretrained" if any(paths.values()) else "random", **paths)
+    paths = {option: getattr(options, option) for option in i3d.Config.network_paths}
+    config = i3d.Config(weights="pretrained" if any(paths.values()) else "random", flow=options.flow, **paths)
     exact = extract(options.video, config, options.device, "fp32")
     for precision in options.precisions:
         rounded = extract(options.video, config, options.device, precision)

@@ -46,8 +46,8 @@ def time_networks(clip: Path, step_size: int) -> dict[str, float]:
 
         setattr(owner, method, run)
 
-    add_timer(extractor.pwc, "pyramid", "PWC-Net")
-    add_timer(extractor.pwc, "flow", "PWC-Net")
+    add_timer(extractor.flow_method, "encode", "PWC-Net")
+    add_timer(extractor.flow_method, "flow", "PWC-Net")
     add_timer(extractor.i3d["flow"], "forward", "I3D")
     extractor.extract(str(clip), DecodeOptions())
     return seconds

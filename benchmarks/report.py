@@ -38,8 +38,8 @@ class TimedSketch(Sketch):
     def frames(self, frames: Generator[Any, None, None]) -> Generator[Any, None, None]:
         return self._without_source(super().frames, frames)
 
-    def sound(self, patches: Any, lowest: str, highest: str) -> Any:
-        return self._without_source(partial(super().sound, lowest=lowest, highest=highest), patches)
+    def sound(self, patches: Any, lowest: str, highest: str, step: int = sys.maxsize) -> Any:
+        return self._without_source(partial(super().sound, lowest=lowest, highest=highest, step=step), patches)
 
     def add_flow(self, *arguments: Any) -> None:
         self._timed(super().add_flow, *arguments)

@@ -92,6 +92,7 @@ def _make_job(
             options.overwrite,
             options.dry_run,
             extras,
+            defaults=type(config)().settings,
         )
         if options.report is not None:
             report = Report(output.folder / FOLDER, command.feature_type, config.title, options.report)

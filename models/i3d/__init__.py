@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from models.base import FrameOptions, PrecisionOptions, StackOptions, WantedWeights, WeightsOptions
+from models.flow import FLOWS
 from models.i3d import checkpoint
-from models.pwc.checkpoint import PWC
 from utils.option import option
 from utils.video_list import VIDEO_SUFFIXES
 
@@ -25,9 +25,10 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
     num_frames_after: ClassVar[int] = 1  # to which the last frame has its flow
     min_stack_size: ClassVar[int] = 9  # I3D halves time three times and then needs a step
     crop_size: ClassVar[int] = CROP_SIZE
-    network_paths: ClassVar[tuple[str, ...]] = ("pwc_path", "i3d_rgb_path", "i3d_flow_path")
+    network_paths: ClassVar[tuple[str, ...]] = ("pwc_path", "raft_path", "i3d_rgb_path", "i3d_flow_path")
 
     streams: tuple[str, ...] = option(STREAMS, "which streams to extract (default: both)", choices=STREAMS, nargs="+")
+    flow: str = option("pwc", "how optical flow is computed: by PWC-Net, RAFT or TV-L1", choices=tuple(FLOWS))
     i3d_variant: str = option(
         "ancestor",
         "the numbers of features published so far, or those of DeepMind's own network",
@@ -43,6 +44,7 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
         None, "class names, one a line, in place of torchvision's", metavar="TXT"
     )
     pwc_path: str | None = option(None, "PWC-Net checkpoint, in place of the published one", metavar="PT")
+    raft_path: str | None = option(None, "RAFT checkpoint, in place of the published one", metavar="PTH")
     i3d_rgb_path: str | None = option(None, "I3D RGB checkpoint, in place of the published one", metavar="PT")
     i3d_flow_path: str | None = option(None, "I3D flow checkpoint, in place of the published one", metavar="PT")
 
@@ -50,10 +52,32 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
         super().__post_init__()
         if self.keep_flow and "flow" not in self.streams:
             raise ValueError("--keep_flow: there is no flow without --streams flow")
+        for name in FLOWS:
+            if name != self.flow and getattr(self, f"{name}_path", None) is not None:
+                raise ValueError(f"--{name}_path: is for --flow {name}, not for {self.flow}")
         labels = self.kinetics_class_labels
         is_used = self.show_kinetics_pred or self.save_predictions
         if is_used and labels is not None and not os.path.isfile(labels):
             raise ValueError(f"--kinetics_class_labels: no such file: {labels}")
+
+    @property
+    def flow_weights_path(self) -> str | None:
+        """The checkpoint of the flow's network, if it has one."""
+        path: str | None = getattr(self, f"{self.flow}_path", None)
+        return path
+
+    @property
+    def settings(self) -> dict[str, object]:
+        if "flow" not in self.streams or self.flow == "pwc":
+            return super().settings
+        # Also told from PWC-Net's by its weights, which a folder of before --flow names, and one of RGB alone does not.
+        told_apart = {"flow": self.flow, "pwc_path": f"none, with --flow {self.flow}"}
+        return {**super().settings, **told_apart, **FLOWS[self.flow].settings}
+
+    def check_devices(self, devices: Sequence[str]) -> None:
+        super().check_devices(devices)
+        if devices and "flow" in self.streams:
+            FLOWS[self.flow].check()
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -70,7 +94,9 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
     def weights_wanted(self) -> WantedWeights:
         wanted = {}
         if "flow" in self.streams:
-            wanted["pwc_path"] = (PWC, self.pwc_path)
+            weights = FLOWS[self.flow].weights
+            if weights is not None:
+                wanted[f"{self.flow}_path"] = (weights, self.flow_weights_path)
             wanted["i3d_flow_path"] = (checkpoint.FLOW, self.i3d_flow_path)
         if "rgb" in self.streams:
             wanted["i3d_rgb_path"] = (checkpoint.RGB, self.i3d_rgb_path)

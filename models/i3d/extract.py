@@ -7,14 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from models.flow import load_flow
+from models.flow.pwc import BYTES_PER_FRAME
 from models.i3d import CROP_SIZE, Config, checkpoint
 from models.i3d.flow import StackFlows, flow_writer
 from models.i3d.net import CHANNELS, I3D, VARIANTS
 from models.i3d.predictions import class_names, describe
 from models.i3d.transforms import center_crop, flow_in_pixels, normalize_rgb
-from models.pwc.checkpoint import our_key as our_pwc_key
-from models.pwc.fused import fuse
-from models.pwc.net import PWCNet
 from utils.devices import CPU, device_context, dtype_of, forbid_reduced_precision, precision_on
 from utils.errors import MediaError
 from utils.media.device_frames import frames_on_device
@@ -25,10 +24,8 @@ from utils.results import Arrays, Features, Predictions
 from utils.stacks import Stack, stacks
 from utils.weights.checkpoint import load_or_randomize
 
-REFERENCE_PIXELS = 256 * 341  # of a frame; of larger ones, fewer make a batch
 CPU_BATCH = 4  # frames; more are no faster, and take more memory
 LARGEST_BATCH = 256  # frames, on a GPU, where more are no faster: an estimate
-BYTES_PER_FRAME = {2: 40_000_000, 4: 80_000_000}  # in a batch, by the size of the networks' numbers
 
 
 class Extractor:
@@ -38,15 +35,12 @@ class Extractor:
         self.config = config
         self.device = torch.device(device)
         forbid_reduced_precision()
-        dtype = dtype_of(precision_on(device, config.precision))
+        self.dtype = dtype = dtype_of(precision_on(device, config.precision))
         self.i3d = {
             stream: load_i3d(config, stream, dtype, for_gpu=device != CPU).to(self.device) for stream in config.streams
         }
         if "flow" in config.streams:
-            pwc = fuse(load_or_randomize(PWCNet(), config.pwc_path, our_pwc_key))
-            self.pwc = pwc.to(memory_format=torch.channels_last).to(self.device, dtype)
-            if self.device.type == "cuda":
-                self._compile_kernels()
+            self.flow_method = load_flow(config.flow, config.flow_weights_path, self.device, dtype)
         if config.show_kinetics_pred or config.save_predictions:
             class_names(config.kinetics_class_labels)  # which says now what is wrong with them
         # The number of frames that flow is computed for together; the stacks of so many go through I3D together.
@@ -88,7 +82,7 @@ class Extractor:
                         images = self._rgb(group)
                     else:
                         num_pairs = self._pairs_per_batch(batch_size, group[0].items[0])
-                        flows = flows or StackFlows(self.pwc, num_pairs, on_flow)
+                        flows = flows or StackFlows(self.flow_method, num_pairs, on_flow)
                         images = flows.compute(group)
                         if options.sketch is not None:
                             for stack, of_stack in zip(group, images, strict=True):
@@ -148,15 +142,8 @@ class Extractor:
         """Return how many pairs of frames of that size (3, H, W) are computed together."""
         if self.config.batch_size is not None:
             return batch_size
-        return max(1, batch_size * REFERENCE_PIXELS // frame[0].numel())
-
-    @torch.inference_mode()
-    def _compile_kernels(self) -> None:
-        """Have kernels compiled now, and not in the time of the first video."""
-        with device_context(str(self.device)):
-            frames = torch.zeros(2, 3, 128, 128, dtype=torch.uint8, device=self.device)
-            self.pwc(frames[:1], frames[1:])
-            torch.cuda.synchronize()
+        num_bytes = batch_size * BYTES_PER_FRAME[self.dtype.itemsize]
+        return max(1, self.flow_method.pairs_that_fit(num_bytes, *frame.shape[1:]))
 
 
 def load_i3d(config: Config, stream: str, dtype: torch.dtype, *, for_gpu: bool) -> I3D:

@@ -1,17 +1,17 @@
-"""The flows of a video's stacks: each frame's pyramid and each pair's flow computed once, in batches."""
+"""The flows of a video's stacks: what is computed a frame and what is computed a pair once each, in batches."""
 
 import shutil
 from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from models.flow import Encoded, FlowMethod
 from models.i3d import CROP_SIZE
 from models.i3d.transforms import FLOW_BOUND, center_crop, quantize_flow
-from models.pwc.net import PWCNet, Pyramid
 from utils.flow_colours import colour_flow
 from utils.media.video import write_png
 from utils.outputs.atomic import saving
@@ -28,19 +28,20 @@ Pair = tuple[int, int]
 class StackFlows:
     """Computes the flow input of I3D for the stacks of one video, which must come in order, a group at a time.
 
-    It keeps flows that a later stack may need, and the pyramids of two frames: the first, to which the last frame of
+    It keeps flows that a later stack may need, and the encodings of two frames: the first, to which the last frame of
     a cycled tail has a flow, and the last, with which the next stack begins. Memory does not grow with the video.
     """
 
     def __init__(
-        self, network: PWCNet, pairs_per_batch: int, on_flow: Callable[[int, Tensor], None] | None = None
+        self, method: FlowMethod, pairs_per_batch: int, on_flow: Callable[[int, Tensor], None] | None = None
     ) -> None:
         """`on_flow` is called with each frame's index in the video and its flow (2, H, W) in pixels, once."""
-        self._network = network
+        self._method = method
+        self._fill = fill_up if method.fills_batches else list[Any]
         self._pairs_per_batch = pairs_per_batch
         self._on_flow = on_flow
         self._flows: dict[Pair, Tensor] = {}
-        self._pyramids: dict[int, Pyramid] = {}
+        self._encoded: dict[int, Encoded] = {}
 
     def compute(self, stacks: Sequence[Stack[Tensor]]) -> Tensor:
         """Return the quantized central flows (B, T, 2, 224, 224) of B stacks.
@@ -50,31 +51,31 @@ class StackFlows:
         frames = {stack.index_of(i): frame for stack in stacks for i, frame in enumerate(stack.items)}
         pairs = [pair for stack in stacks for pair in pairwise(stack.index_of(i) for i in range(len(stack.items)))]
         self._flows = {pair: self._flows[pair] for pair in pairs if pair in self._flows}
-        self._pyramids = {index: pyramid for index, pyramid in self._pyramids.items() if index in frames}
+        self._encoded = {index: encoded for index, encoded in self._encoded.items() if index in frames}
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._flows]
-        for batch in split_evenly(new, self._pairs_per_batch):
+        for batch in split_evenly(new, self._pairs_per_batch, self._fill):
             keep = {stacks[-1].start, batch[-1][1]}
             self._flows.update(zip(batch, self._compute_batch(batch, frames, keep), strict=True))
         flows = torch.stack([self._flows[pair] for pair in pairs])
         return flows.view(len(stacks), -1, *flows.shape[1:])
 
     def _compute_batch(self, pairs: Sequence[Pair], frames: dict[int, Tensor], keep: set[int]) -> Tensor:
-        """Return the flows of a batch of pairs; afterwards only the pyramids of the frames to `keep` are held."""
+        """Return the flows of a batch of pairs; afterwards only what is encoded of the frames to `keep` is held."""
         indices = dict.fromkeys(index for pair in pairs for index in pair)
-        known = {index: self._pyramids[index] for index in indices if index in self._pyramids}
+        known = {index: self._encoded[index] for index in indices if index in self._encoded}
         new = [index for index in indices if index not in known]
         parts = list(known.values())
         if new:
-            parts.append(self._network.pyramid(torch.stack([frames[index] for index in fill_up(new)])))
-        pyramid = {level: torch.cat([part[level] for part in parts]) for level in parts[0]}
+            parts.append(self._method.encode(torch.stack([frames[index] for index in self._fill(new)])))
+        encoded = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         row_of = {index: row for row, index in enumerate([*known, *new])}
-        self._pyramids = {index: self._pyramids[index] for index in keep & self._pyramids.keys()}
+        self._encoded = {index: self._encoded[index] for index in keep & self._encoded.keys()}
         for index in keep & row_of.keys():  # copied, because a view would keep the whole batch
-            rows = _select_rows(pyramid, [row_of[index]])
-            self._pyramids[index] = {level: features.clone() for level, features in rows.items()}
-        first, second = (_select_rows(pyramid, [row_of[pair[side]] for pair in pairs]) for side in (0, 1))
+            rows = _select_rows(encoded, [row_of[index]])
+            self._encoded[index] = {name: row.clone() for name, row in rows.items()}
+        first, second = (_select_rows(encoded, [row_of[pair[side]] for pair in pairs]) for side in (0, 1))
         height, width = frames[pairs[0][0]].shape[1:]
-        flows = self._network.flow(first, second, height, width)
+        flows = self._method.flow(first, second, height, width)
         if self._on_flow is not None:
             for (index, following), flow in dict(zip(pairs, flows, strict=True)).items():
                 if following == index + 1:  # not from the last frame of a tail to its first
@@ -95,11 +96,11 @@ def flow_writer(folder: Path) -> Callable[[int, Tensor], None]:
     return write
 
 
-def split_evenly(items: list[Item], most: int) -> list[list[Item]]:
-    """Return items in even batches of at most `most`, each as `fill_up` gives it; small ones need not be even."""
+def split_evenly(items: list[Item], most: int, fill: Callable[[list[Item]], list[Item]]) -> list[list[Item]]:
+    """Return items in even batches of at most `most`, each as `fill` gives it; small ones need not be even."""
     num_batches = max(1, -(-len(items) // _round_size(most, up=False)))
     size = max(_round_size(-(-len(items) // num_batches)), min(most, SMALL_BATCH))
-    return [fill_up(items[start : start + size]) for start in range(0, len(items), size)]
+    return [fill(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 def fill_up(items: list[Item]) -> list[Item]:
@@ -116,13 +117,13 @@ def _round_size(size: int, up: bool = True) -> int:
     return -(-size // unit) * unit if up else size // unit * unit
 
 
-def _select_rows(pyramid: Pyramid, rows: Sequence[int]) -> Pyramid:
-    """Return the pyramids of some of the frames, without a copy where their rows are consecutive.
+def _select_rows(encoded: Encoded, rows: Sequence[int]) -> Encoded:
+    """Return the encodings of some of the frames, without a copy where their rows are consecutive.
 
     Otherwise their runs of rows are joined: to index by a list, a copy of it would have to wait for all the GPU's work.
     """
     runs = [[row for _, row in run] for _, run in groupby(enumerate(rows), lambda item: item[1] - item[0])]
     slices = [slice(run[0], run[-1] + 1) for run in runs]
     if len(slices) == 1:
-        return {level: features[slices[0]] for level, features in pyramid.items()}
-    return {level: torch.cat([features[part] for part in slices]) for level, features in pyramid.items()}
+        return {name: of_all[slices[0]] for name, of_all in encoded.items()}
+    return {name: torch.cat([of_all[part] for part in slices]) for name, of_all in encoded.items()}

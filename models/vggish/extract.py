@@ -1,11 +1,13 @@
 """Video -> VGGish features of its sound."""
 
+import math
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from models.vggish import Config, checkpoint, mel, tensorflow_checkpoint
+from models.vggish.chunks import pad
 from models.vggish.net import VGGish
 from models.vggish.postprocess import load_pca, postprocess
 from models.vggish.resample import resample
@@ -53,17 +55,18 @@ class Extractor:
         with device_context(str(self.device)), Audio(path, options) as audio:
             # As waveforms (samples,) in [-1, 1), the means of the channels.
             mono = (torch.from_numpy(block).to(self.device).float().mean(dim=1) / FULL_SCALE for block in audio)
-            waveform = resample(mono, audio.rate_hz)
-            all_patches = mel.patches(waveform, patches_per_batch)
+            least = math.ceil(mel.SHORTEST_SECONDS * audio.rate_hz) if self.config.pad_short else 0
+            waveform = resample(pad(mono, least), audio.rate_hz)
+            all_patches = mel.patches(waveform, patches_per_batch, self.config.hop_frames)
             if options.sketch is not None:
-                all_patches = options.sketch.sound(all_patches, f"{mel.LOWEST_HZ:g} Hz", f"{mel.HIGHEST_HZ:g} Hz")
+                bands = f"{mel.LOWEST_HZ:g} Hz", f"{mel.HIGHEST_HZ:g} Hz"
+                all_patches = options.sketch.sound(all_patches, *bands, self.config.hop_frames)
             for patches in all_patches:
                 embeddings.append(self.network(patches.to(self.dtype)).float())
             seconds = audio.seconds
         if not embeddings:
-            raise MediaError(
-                "too_short", f"{path}: {seconds:.3f} s of sound, and VGGish needs {mel.SHORTEST_SECONDS:.3f} s"
-            )
+            needed = "some" if self.config.pad_short else f"{mel.SHORTEST_SECONDS:.3f} s, unless --pad_short is given"
+            raise MediaError("too_short", f"{path}: {seconds:.3f} s of sound, and VGGish needs {needed}")
         rows = torch.cat(embeddings)
         if self.pca is not None:
             rows = postprocess(rows, self.pca)

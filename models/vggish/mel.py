@@ -5,29 +5,32 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from models.vggish import FRAMES_PER_SECOND, NUM_FRAMES
 from models.vggish.chunks import chunks
-from models.vggish.net import NUM_BANDS, NUM_FRAMES
+from models.vggish.net import NUM_BANDS
 from models.vggish.resample import RATE_HZ
 
-WINDOW, HOP = 400, 160  # samples: 25 ms and 10 ms
+WINDOW, HOP = 400, RATE_HZ // FRAMES_PER_SECOND  # samples: 25 ms and 10 ms
 FFT_SIZE = 512
 LOWEST_HZ, HIGHEST_HZ = 125.0, 7500.0  # edges of the mel bands
 LOG_OFFSET = 0.01
-PATCH_SAMPLES = NUM_FRAMES * HOP  # from one patch's start to the next's
-PATCH_SECONDS = PATCH_SAMPLES / RATE_HZ
-SHORTEST_SECONDS = (PATCH_SAMPLES + WINDOW - HOP) / RATE_HZ  # that hold a patch
+PATCH_SECONDS = NUM_FRAMES / FRAMES_PER_SECOND
+PATCH_SAMPLES = (NUM_FRAMES - 1) * HOP + WINDOW  # that a patch is made of
+SHORTEST_SECONDS = PATCH_SAMPLES / RATE_HZ
 
 
-def patches(waveform: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
+def patches(waveform: Iterable[Tensor], batch_size: int, hop_frames: int = NUM_FRAMES) -> Iterator[Tensor]:
     """Yield log-mel patches (N, 96, 64) of a 16 kHz waveform (samples,) in blocks, `batch_size` at a time.
 
+    One begins every `hop_frames` frames. Those that overlap are views of the same frames, which are computed once.
     Frames at the end that make no full patch are dropped.
     """
-    step = batch_size * PATCH_SAMPLES
-    for chunk in chunks(waveform, step + WINDOW - HOP, step):
-        num_patches = max(0, (len(chunk) - WINDOW) // HOP + 1) // NUM_FRAMES
-        if num_patches:
-            yield log_mel(chunk)[: num_patches * NUM_FRAMES].view(num_patches, NUM_FRAMES, NUM_BANDS)
+    step = batch_size * NUM_FRAMES * HOP  # samples
+    blocks = (log_mel(chunk) for chunk in chunks(waveform, step + WINDOW - HOP, step) if len(chunk) >= WINDOW)
+    stride = batch_size * hop_frames
+    for frames in chunks(blocks, stride + max(0, NUM_FRAMES - hop_frames), stride):
+        if len(frames) >= NUM_FRAMES:
+            yield frames.unfold(0, NUM_FRAMES, hop_frames).transpose(1, 2)
 
 
 def log_mel(waveform: Tensor) -> Tensor:

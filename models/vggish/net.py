@@ -7,7 +7,9 @@ taken after the last layer's ReLU. The network that the paper trained goes on to
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NUM_FRAMES, NUM_BANDS = 96, 64  # of a log-mel patch
+from models.vggish import NUM_FRAMES
+
+NUM_BANDS = 64  # of a log-mel patch
 NUM_FEATURES = 128
 
 CONV_CHANNELS = (64, 128, 256, 256, 512, 512)

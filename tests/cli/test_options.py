@@ -119,7 +119,17 @@ def test_values_reach_the_options_of_the_extractor_and_the_common_ones() -> None
         ("--feature_type i3d --file_with_video_paths /no/such.txt", "/no/such.txt: No such file"),
         (f"--feature_type i3d --file_with_video_paths {os.devnull}", "names no video"),
         ("--feature_type i3d --video_paths a --weights random --pwc_path p.pt", "--pwc_path"),
+        ("--feature_type i3d --video_paths a --weights random --flow raft --raft_path p", "--raft_path .* random"),
+        ("--feature_type i3d --video_paths a --flow farneback", "farneback.*pwc.*raft.*tvl1"),
+        ("--feature_type i3d --video_paths a --raft_path p", "--raft_path: is for --flow raft, not for pwc"),
+        ("--feature_type i3d --video_paths a --flow tvl1 --pwc_path p", "--pwc_path: is for --flow pwc, not for tvl1"),
         ("--feature_type vggish --video_paths a --weights random --postprocess", "no random PCA"),
+        *(
+            (f"--feature_type vggish --video_paths a --hop_seconds {hop}", f"--hop_seconds {hop}: must be .* to 10")
+            for hop in ("0.0", "-1.0", "0.001", "0.015", "0.2900001", "10.01", "inf", "nan")
+        ),
+        ("--feature_type vggish --video_paths a --hop_seconds 1/3", "--hop_seconds: invalid float value: '1/3'"),
+        ("--feature_type i3d --video_paths a --hop_seconds 1", "--hop_seconds is an option of vggish, not of i3d"),
         ("--feature_type vggish --video_paths a --max_pixels 0", "--max_pixels 0"),
         ("--feature_type vggish --video_paths a --max_loss 1.5", "--max_loss 1.5"),
         ("--feature_type vggish --video_paths a --timeout_per_video 0", "--timeout_per_video 0"),

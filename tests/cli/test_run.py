@@ -219,3 +219,13 @@ def test_untrained_networks_are_told_of_on_every_run(clip: Path) -> None:
     assert answer.status == 0, answer.stderr
     assert answer.stderr.count("UNTRAINED") == 2
     assert "rgb (2, 1024) float32" in answer.stdout
+
+
+def test_features_of_before_hops_could_be_chosen_are_not_mixed_with_those_of_another(tmp_path: Path) -> None:
+    settings = {"postprocess": False, "precision": "default", "vggish_model_path": "random"}
+    (tmp_path / "settings.json").write_text(json.dumps({"vggish": {"since": 0.0, "settings": settings}}))
+    command = [*VGGISH, "--video_paths", tmp_path / "a.wav", *saving(tmp_path), "--dry_run"]
+    assert run_program(*command).status == 0
+    refused = run_program(*command, "--hop_seconds", 0.32, "--pad_short")
+    assert refused.status == 3
+    assert "hop_seconds was 0.96 and is 0.32, pad_short was False and is True" in refused.stderr

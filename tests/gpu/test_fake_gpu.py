@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torchvision.models.optical_flow import raft_large
 
 from models.activation import plain_add_and_activate
+from models.flow.pwc import PWCFlow
+from models.flow.raft import RAFTFlow
 from models.i3d import net as i3d_net
 from models.i3d.flow import StackFlows
 from models.i3d.net import I3D, VARIANTS
@@ -57,7 +60,16 @@ def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monke
     network = on_gpu(lambda: fused.fuse(PWCNet()), dtype)
     assert isinstance(network, PWCNet)
     frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(24))
-    flows = StackFlows(network, pairs_per_batch=16)
+    flows = StackFlows(PWCFlow(network), pairs_per_batch=16)
+    for stack in stacks(frames, 17, 16, cycle_tail=True):
+        seen = flows.compute([stack])
+        assert (seen.shape, seen.dtype, seen.device) == ((1, 16, 2, 224, 224), torch.float32, GPU)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_flows_of_raft_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype) -> None:
+    frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(24))
+    flows = StackFlows(RAFTFlow(on_gpu(raft_large, dtype)), pairs_per_batch=16)
     for stack in stacks(frames, 17, 16, cycle_tail=True):
         seen = flows.compute([stack])
         assert (seen.shape, seen.dtype, seen.device) == ((1, 16, 2, 224, 224), torch.float32, GPU)

@@ -34,6 +34,17 @@ def test_what_is_recorded_later_comes_on_top_if_it_agrees(tmp_path: Path) -> Non
     assert settings_in(tmp_path) == {"i3d": {"tail": "drop"}}
 
 
+def test_what_was_recorded_before_there_was_an_option_counts_as_its_default(tmp_path: Path) -> None:
+    defaults: Settings = {"tail": "cycle", "hop": 0.96}
+    first = record(tmp_path, "vggish", {"tail": "drop"})
+    with pytest.raises(SettingsError, match=r"features: hop was 0\.96 and is 0\.32\."):
+        record(tmp_path, "vggish", {"tail": "drop", "hop": 0.32}, defaults=defaults)
+    later = record(tmp_path, "vggish", {"tail": "drop", "hop": 0.96}, defaults=defaults)
+    assert later == Record(first.since, {"tail": "drop", "hop": 0.96})
+    with pytest.raises(SettingsError, match=r"features: hop was 0\.96 and is 0\.32\."):
+        record(tmp_path, "vggish", {"tail": "drop", "hop": 0.32})
+
+
 def test_with_overwrite_no_file_of_before_is_later_than_since_and_each_after_a_tick_is(tmp_path: Path) -> None:
     for i in range(10):
         (tmp_path / "before").write_text(str(i))

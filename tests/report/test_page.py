@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from utils.report import Report, find_parts, page_path, warning_only
 from utils.report.page import add_page
+from utils.report.pictures import VIRIDIS
 from utils.report.sketch import Sketch
 from utils.results import Features, Predictions
 
@@ -25,7 +27,7 @@ def add(folder: Path, feature_type: str, num_rows: int, stem: str = "a", most_pa
     names = ("vggish",) if feature_type == "vggish" else ("rgb", "flow")
     rows = {name: RNG.random((num_rows, 128 if name == "vggish" else 1024), np.float32) for name in names}
     if feature_type == "vggish":
-        list(sketch.sound((torch.rand(num_rows, 96, 64) for _ in range(1)), "low", "high"))
+        list(sketch.sound((torch.rand(num_rows, 96, 64) for _ in range(1)), "low", "high", step=48))
     else:
         noise = torch.randint(0, 256, (3, 224, 224), dtype=torch.uint8)
         flow = torch.randn(2, 224, 224)
@@ -52,6 +54,28 @@ def test_a_video_of_noise_takes_at_most_300_kb_with_both_streams_and_sound(tmp_p
     assert f"25 frames a second, {num_rows} rows of features; a row covers 0.64 s" in words
     assert f"a_rgb.npy is {num_rows} \N{MULTIPLICATION SIGN} 1024 (float32)" in words
     assert ("One row in 16 is shown." in words) == (num_rows == 300)
+
+
+@pytest.mark.parametrize(("step", "num_rows"), [(32, 1), (32, 20), (29, 20), (1, 500), (96, 5), (150, 5)])
+def test_sound_is_drawn_at_its_time_whatever_the_hop(step: int, num_rows: int, tmp_path: Path) -> None:
+    """Sound that grows louder all the time, in patches of 96 columns of 10 ms, one every `step`."""
+    seconds = 0.96 + (num_rows - 1) * step / 100
+    ramp = torch.arange(round(seconds * 100), dtype=torch.float32)[:, None].expand(-1, 64)
+    spans = [(i * step / 100, (i * step + 96) / 100) for i in range(num_rows)]
+    sketch = Sketch(1, 1, 1)
+    list(sketch.sound(torch.split(ramp.unfold(0, 96, step).transpose(1, 2), 7), "low", "high", step))
+    features = Features({"vggish": np.ones((num_rows, 128), np.float32)}, spans, seconds)
+    add_page(Report(tmp_path, "vggish", "VGGish", 1), "a", "a.wav", features, sketch, None)
+    (file,) = page_path(tmp_path, "a").parent.glob("*sound*.webp")
+    picture = np.asarray(Image.open(file).convert("RGBA"))[0].astype(float)
+    times = (np.arange(len(picture)) + 0.5) / len(picture) * seconds
+    end = seconds - (96 % step / 100 if step < 96 else 0)  # what is left of the last patch is not drawn
+    distances = np.array([max(min(time - begin, min(until, end) - time) for begin, until in spans) for time in times])
+    assert (picture[distances > 0.02, 3] > 0).all()
+    assert (picture[distances < -0.02, 3] == 0).all()
+    green = picture[distances > 0.02, 1]  # which grows with lightness
+    expected = np.interp(times / end * (len(VIRIDIS) - 1), range(len(VIRIDIS)), [rgb[1] for rgb in VIRIDIS])
+    assert np.abs(green - expected[distances > 0.02]).max() < 12
 
 
 def test_so_many_videos_have_pages_and_those_of_another_type_are_of_the_same_videos(tmp_path: Path) -> None:

@@ -74,8 +74,23 @@ def test_sound_is_the_mean_of_what_has_no_room(num_rows: int) -> None:
     sound = sketch.sound_seen()
     assert sound is not None
     assert (sound.lowest, sound.highest) == ("low", "high")
-    width, rest = divmod(len(sound.levels), num_rows)
-    assert rest == 0
-    assert width == 96 or len(sound.levels) <= MOST_COLUMNS < 2 * len(sound.levels)
-    means = patches.numpy().reshape(len(sound.levels), 96 // width, 64).mean(axis=1)
+    rows, width, _ = sound.levels.shape
+    assert (rows, sound.share) == (num_rows, 1)
+    assert width == 96 or num_rows * width <= MOST_COLUMNS < 2 * num_rows * width
+    means = patches.numpy().reshape(num_rows, width, -1, 64).mean(axis=2)
     np.testing.assert_allclose(sound.levels, means, atol=1e-6)
+
+
+@pytest.mark.parametrize(("step", "num_rows"), [(1, 5), (32, 1), (32, 5), (29, 4), (95, 3), (96, 3), (150, 3)])
+def test_sound_of_rows_that_overlap_is_seen_once(step: int, num_rows: int) -> None:
+    columns = torch.arange(96.0 + (num_rows - 1) * step)[:, None].expand(-1, 64)
+    patches = columns.unfold(0, 96, step).transpose(1, 2)
+    sketch = Sketch(1, 1, 1)
+    for _ in sketch.sound(torch.split(patches, 2), "low", "high", step):
+        pass
+    sound = sketch.sound_seen()
+    assert sound is not None
+    shown = min(step, 96)
+    assert sound.share == shown / 96
+    starts = [i * step for i in range(num_rows)] + list(range(num_rows * step, len(columns) - shown + 1, shown))
+    assert sound.levels[:, :, 0].tolist() == [list(range(start, start + shown)) for start in starts]

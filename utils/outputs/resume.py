@@ -69,11 +69,12 @@ def prepare(
     overwrite: bool = False,
     dry_run: bool = False,
     extras: tuple[str, ...] = (),
+    defaults: Settings | None = None,
 ) -> Output:
     """Make the folder, check that it can be written to, sweep it, and record the settings.
 
-    With `overwrite`, nothing that is there counts as done. With `dry_run`, nothing is made or changed. Raises
-    SettingsError where features of these videos were made with other settings, and SaveError.
+    With `overwrite`, nothing that is there counts as done. With `dry_run`, nothing is made or changed. `defaults` is as
+    for `record`. Raises SettingsError where features of these videos were made with other settings, and SaveError.
     """
     probe(folder, dry_run)
     if not dry_run:
@@ -81,7 +82,7 @@ def prepare(
     is_unknown = not overwrite and any(folder.glob("*")) and feature_type not in settings_file.read_records(folder)
     if is_unknown and any(is_saved(folder, stem, suffixes) for stem in stems):
         raise settings_file.refused(folder, feature_type, "some of these videos' files, made nobody knows how")
-    record = settings_file.record(folder, feature_type, settings, overwrite, dry_run)
+    record = settings_file.record(folder, feature_type, settings, overwrite, dry_run, defaults)
     return Output(folder, feature_type, suffixes, record.since, extras)
 
 

@@ -22,13 +22,19 @@ class Record(NamedTuple):
 
 
 def record(
-    folder: Path, feature_type: str, settings: Settings, overwrite: bool = False, dry_run: bool = False
+    folder: Path,
+    feature_type: str,
+    settings: Settings,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    defaults: Settings | None = None,
 ) -> Record:
     """Write down what features of that type are made with from now on, in addition to what is recorded already.
 
     With `overwrite`, files and settings of before do not count any longer; nor do files of the same tick of the file
-    system's clock: at worst, one is made twice. With `dry_run` nothing is written. Raises SettingsError, also where
-    other settings are recorded, and SaveError.
+    system's clock: at worst, one is made twice. With `dry_run` nothing is written. What was recorded before there
+    was some option counts as made with its value in `defaults`. Raises SettingsError, also where other settings are
+    recorded, and SaveError.
     """
     with locked(folder):
         while True:  # what is written is read again: where there are no locks, another program may have been faster
@@ -36,11 +42,12 @@ def record(
             records = read_records(folder)
             before = None if overwrite else records.get(feature_type)
             if before is not None:
+                known = (defaults or {}) | before.settings
                 # One that only one of both has, as of another stream, did not change.
                 changes = [
-                    f"{name} was {before.settings[name]} and is {value}"
+                    f"{name} was {known[name]} and is {value}"
                     for name, value in settings.items()
-                    if before.settings.get(name, value) != value
+                    if known.get(name, value) != value
                 ]
                 if changes:
                     raise refused(folder, feature_type, ", ".join(changes))

@@ -8,7 +8,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,9 +140,14 @@ class _Plots:
             self._add("strip", "Motion (optical flow)", note, file=file, wheel=wheel, **common)
 
     def _draw_sound(self, sound: "Sound") -> None:
-        levels = sound.levels[:, ::-1]
-        times = np.linspace(0, self._spans[-1][1], len(levels) + 1).tolist()
-        file = self._draw_rows("sound", levels, list(pairwise(times)), levels.min(), levels.max(), SOUND_BYTES)
+        (begin, end), num_rows, num_columns = self._spans[-1], *sound.levels.shape[:2]
+        seconds = (end - begin) * sound.share
+        rests = [begin + (i + 1) * seconds for i in range(num_rows - len(self._spans))]
+        begins = np.array([*(span[0] for span in self._spans), *rests])[:, None]
+        edges = begins + np.linspace(0, seconds, num_columns + 1)
+        times = np.stack([edges[:, :-1], edges[:, 1:]], axis=-1).reshape(-1, 2)
+        levels = sound.levels.reshape(len(times), -1)[:, ::-1]
+        file = self._draw_rows("sound", levels, times, levels.min(), levels.max(), SOUND_BYTES)
         note = "How loud each pitch is, as the network hears it: the lighter, the louder."
         self._add("picture", "Sound (log-mel)", note, file=file, top=sound.highest, bottom=sound.lowest, size="middle")
 
@@ -206,7 +210,9 @@ class _Plots:
         end = clock(self._spans[-1][1], 1)
         self._add("picture", f"Likeness of all rows: {name}", note, file=file, top="0:00", bottom=end, size="tall")
 
-    def _draw_rows(self, name: str, rows: Array, spans: Sequence[Span], low: float, high: float, max_bytes: int) -> str:
+    def _draw_rows(
+        self, name: str, rows: Array, spans: Sequence[Span] | Array, low: float, high: float, max_bytes: int
+    ) -> str:
         return self._save(name, colour(on_axis(rows, spans, self._seconds), low, high), max_bytes)
 
     def _save(self, name: str, picture: npt.NDArray[np.uint8], max_bytes: int, lossless: bool = True) -> str:

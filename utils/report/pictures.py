@@ -25,7 +25,7 @@ VIRIDIS = [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 
 VIRIDIS += [(170, 220, 50), (253, 231, 37)]
 
 
-def on_axis(values: Array, spans: Sequence[Span], seconds: float, width: int = WIDTH) -> Array:
+def on_axis(values: Array, spans: Sequence[Span] | Array, seconds: float, width: int = WIDTH) -> Array:
     """Return values (N, K) of rows over the time from 0 to `seconds`, (K, width); NaN where there is no row.
 
     A column is of the row whose middle is nearest.

@@ -31,9 +31,10 @@ class Strip(NamedTuple):
 
 
 class Sound(NamedTuple):
-    """A picture of sound over all of its time."""
+    """The picture of sound of each row of features, up to where the next one begins."""
 
-    levels: Floats  # (T, bands), the lowest first
+    levels: Floats  # (N, T, bands), the lowest first; more than there are rows where the last one has more to show
+    share: float  # of a row's time that its T columns are of
     lowest: str
     highest: str
 
@@ -54,6 +55,7 @@ class Sketch:
         self._last: deque[Tensor] = deque(maxlen=stack_size + 1)
         self._num_frames = 0
         self._sound: list[Tensor] = []
+        self._share = 1.0
         self._bands = "", ""
 
     def frames(self, frames: Generator[Tensor, None, None]) -> Generator[Tensor, None, None]:
@@ -79,21 +81,26 @@ class Sketch:
         if start // self._step % self._every == 0:
             self._flows[start // self._step] = self._shrink(flow)
 
-    def sound(self, patches: Iterable[Tensor], lowest: str, highest: str) -> Iterator[Tensor]:
+    def sound(self, patches: Iterable[Tensor], lowest: str, highest: str, step: int = sys.maxsize) -> Iterator[Tensor]:
         """Yield the pictures of sound (N, T, bands) of N rows as they are, and look at them.
 
-        `lowest` and `highest` name the first and the last band.
+        One begins `step` columns after the one before. `lowest` and `highest` name the first and the last band.
         """
         self._sound.clear()
         self._bands = lowest, highest
         width = 0  # of a row's picture
         for block in patches:
-            width = width or block.shape[1]
-            self._sound.append(_narrow(block.float(), width))
+            step = min(step, block.shape[1])
+            self._share, width = step / block.shape[1], width or step
+            self._sound.append(_narrow(block[:, :step].float(), width))
+            last = block[-1, step:]  # which no next row begins with
             while width % 2 == 0 and sum(map(len, self._sound)) * width > MOST_COLUMNS:
                 width //= 2
                 self._sound = [_narrow(kept, width) for kept in self._sound]
             yield block
+        if width and len(last) >= step:
+            rest = last[: len(last) // step * step].reshape(-1, step, last.shape[1])
+            self._sound.append(_narrow(rest.float(), width))
 
     def strip(self, spans: Sequence[Span]) -> Strip | None:
         """Return what was seen of frames and flow, of the video whose rows have these times; None without frames."""
@@ -110,7 +117,7 @@ class Sketch:
 
     def sound_seen(self) -> Sound | None:
         """Return what was seen of sound; None without any."""
-        return Sound(torch.cat(self._sound).flatten(0, 1).cpu().numpy(), *self._bands) if self._sound else None
+        return Sound(torch.cat(self._sound).cpu().numpy(), self._share, *self._bands) if self._sound else None
 
     def _shrink(self, image: Tensor) -> Tensor:
         """Return what the network sees of an image, the mean of pixels, (C, SIDE, SIDE)."""

@@ -1,5 +1,6 @@
 """Files -> VGGish features."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from models.vggish import checkpoint as published
 from models.vggish.extract import Extractor
 from tests.helpers.clips import write_clip
 from tests.helpers.oracles import Array, relative_difference, shared
-from tests.helpers.sounds import noise, write_wav
+from tests.helpers.sounds import noise, write_sound, write_wav
 from utils.errors import MediaError
 from utils.media.options import DecodeOptions
 
@@ -73,6 +74,55 @@ def test_videos_without_sound_and_too_short_ones_are_refused(untrained: Extracto
         with pytest.raises(MediaError, match=message) as caught:
             untrained.extract(str(path), DecodeOptions())
         assert caught.value.reason == reason
+
+
+def test_rows_begin_every_hop_and_equal_those_of_the_sound_from_there_on(
+    untrained: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = noise(3, 16_000)
+    monkeypatch.setattr(untrained, "batch_size", 3)
+    monkeypatch.setattr(untrained, "config", Config(hop_seconds=0.29))
+    features = untrained.extract(str(write_wav(tmp_path / "whole.wav", samples, 16_000)), DecodeOptions())
+    starts = (0, 29, 58, 87, 116, 145, 174, 203)  # 100ths of a second; 203 + 97.5 are just more than there are
+    assert features.spans == [(start / 100, (start + 96) / 100) for start in starts[:-1]]
+    monkeypatch.undo()
+    rows = features.arrays["vggish"]
+    for row, start in zip(rows, starts[:-1], strict=True):
+        path = write_wav(tmp_path / "part.wav", samples[160 * start :], 16_000)
+        assert relative_difference(row, extract(untrained, path)[0]) < 1e-5
+    assert all(relative_difference(row, before) > 1e-3 for row, before in pairwise(rows)), "the rows differ"
+
+
+def test_every_multiple_of_a_hundredth_of_a_second_is_a_hop() -> None:
+    """As people write them: 0.29 * 100 is not 29 in floating point."""
+    hops = [Config(hop_seconds=float(f"{i // 100}.{i % 100:02}")).hop_frames for i in range(1, 1001)]
+    assert hops == list(range(1, 1001))
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "rate_hz"), [(1, 16_000), (15_599, 16_000), (22_050, 44_100), (1, 48_000), (12_036, 12_345)]
+)
+def test_short_sounds_are_padded_with_silence_where_that_is_asked_for(
+    num_samples: int, rate_hz: int, untrained: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = noise(num_samples / rate_hz, rate_hz)
+    whole = np.concatenate([samples, np.zeros((rate_hz - num_samples, 1), np.int16)])
+    expected = extract(untrained, write_wav(tmp_path / "whole.wav", whole, rate_hz))
+    monkeypatch.setattr(untrained, "config", Config(pad_short=True))
+    features = untrained.extract(str(write_wav(tmp_path / "short.wav", samples, rate_hz)), DecodeOptions())
+    assert features.seconds == num_samples / rate_hz
+    assert features.spans == [(0, 0.96)]
+    assert relative_difference(features.arrays["vggish"], expected) < 1e-5
+
+
+def test_a_sound_of_no_length_is_refused_also_where_short_ones_are_padded(
+    untrained: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = write_sound(tmp_path / "early.mkv", noise(0.5, 16_000), 16_000, "pcm_s16le", picture_ms=1000)
+    monkeypatch.setattr(untrained, "config", Config(pad_short=True))
+    with pytest.raises(MediaError, match=r"0\.000 s of sound, and VGGish needs some") as caught:
+        untrained.extract(str(early), DecodeOptions())
+    assert caught.value.reason == "too_short"
 
 
 @pytest.mark.pretrained

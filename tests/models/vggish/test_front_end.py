@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.vggish import mel
+from models.vggish.chunks import pad
 from models.vggish.resample import resample
 from tests.helpers.oracles import Array, oracle, relative_difference
 from tests.helpers.sounds import chirp, noise
@@ -126,3 +127,48 @@ def test_patches_hardly_depend_on_batches() -> None:
     waveform = torch.from_numpy(noise(4, 16_000)[:, 0] / 2**15).float()
     whole, one_by_one = (torch.cat(list(mel.patches(torch.split(waveform, 777), size))) for size in (4, 1))
     np.testing.assert_allclose(one_by_one.numpy(), whole.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("hop_frames", [1, 32, 95, 96, 97, 150, 1000])
+@pytest.mark.parametrize("batch_size", [1, 3, 40])
+def test_patches_of_any_hop_are_cut_from_the_frames_of_the_whole_sound(
+    hop_frames: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waveform = noise(12.05, 16_000)[:, 0] / 2**15
+    frames = log_mel_by_definition(waveform)
+    expected = [frames[start : start + 96] for start in range(0, len(frames) - 95, hop_frames)]
+    num_computed, log_mel = 0, mel.log_mel
+
+    def count(waveform: Tensor) -> Tensor:
+        nonlocal num_computed
+        computed = log_mel(waveform)
+        num_computed += len(computed)
+        return computed
+
+    monkeypatch.setattr(mel, "log_mel", count)
+    batches = list(mel.patches(torch.split(torch.from_numpy(waveform).float(), 777), batch_size, hop_frames))
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    np.testing.assert_allclose(torch.cat(batches).numpy(), np.array(expected), rtol=0, atol=1e-5)
+    assert num_computed <= len(frames), "each is computed once"
+
+
+@pytest.mark.parametrize("hop_frames", [1, 96, 1000])
+def test_patches_read_no_more_than_a_batch_ahead(hop_frames: int) -> None:
+    num_read = 0
+
+    def endless() -> Iterator[Tensor]:
+        nonlocal num_read
+        while True:
+            num_read += 1
+            yield torch.zeros(16_000)
+
+    batches = mel.patches(endless(), 20, hop_frames)
+    for number in range(1, 4):
+        assert len(next(batches)) == 20
+        assert num_read <= number * 0.2 * hop_frames + 19.2 + 2  # seconds that they begin in, and a batch side by side
+
+
+@pytest.mark.parametrize(("num_samples", "num_zeros"), [(0, 0), (1, 9), (9, 1), (10, 0), (12, 0)])
+def test_a_waveform_that_is_too_short_is_padded_with_zeros(num_samples: int, num_zeros: int) -> None:
+    padded = torch.cat(list(pad(torch.split(torch.ones(num_samples), 4), 10)))
+    assert padded.tolist() == [1.0] * num_samples + [0.0] * num_zeros
