@@ -48,11 +48,12 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the paths of sockets may have 107 characters only
-    head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": folder, "_system_config": HEALTH_CHECKS}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    head = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False, "temp_dir": folder}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "_system_config": HEALTH_CHECKS})
     try:
         for _ in range(NUM_NODES - 1):
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(wait=False, num_cpus=1)
+        cluster.wait_for_nodes()
         yield cluster
     finally:
         cluster.shutdown()
