@@ -241,7 +241,7 @@ class _Run:
             yield rows
 
     def _dataset(self, pass_chunks: list[list[str]]) -> Any:
-        gc.collect()  # what is left of the pass before, or its slots may keep their nodes for some ten seconds
+        gc.collect()  # what is left of the pass before: until then its slots may keep their places
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.target_max_block_size = 1  # each message from a slot comes at once
