@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -30,6 +31,13 @@ from utils.results import Row
 HAS_RAY = importlib.util.find_spec("ray") is not None
 pytestmark = pytest.mark.slow
 NUM_NODES = 3
+MAX_SECONDS = 300.0  # for a test, however busy the machine is
+# A node that has died is found dead within some two seconds, and not ten.
+HEALTH_CHECKS = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +48,32 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the paths of sockets may have 107 characters only
-    head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": folder}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    head = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False, "temp_dir": folder}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "_system_config": HEALTH_CHECKS})
     try:
         for _ in range(NUM_NODES - 1):
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(wait=False, num_cpus=1)
+        cluster.wait_for_nodes()
         yield cluster
     finally:
         cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _watchdog() -> Iterator[None]:
+    """Have a test that hangs fail, and again where its cleaning up hangs, too."""
+
+    def fail(*_: object) -> None:
+        raise TimeoutError(f"not done after {MAX_SECONDS:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS, MAX_SECONDS / 4)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def work(cluster: Any, folder: Path, paths: list[str], timeout: float | None = None, **job: Any) -> Iterator[Row]:
@@ -59,10 +84,10 @@ def work(cluster: Any, folder: Path, paths: list[str], timeout: float | None = N
     return driver.run(ClusterJob(folder, **job), slots, paths, timeout)
 
 
-def on_one_core(*arguments: object, output: Path) -> program.Run:
+def start_on_one_core(*arguments: object, output: Path) -> "subprocess.Popen[str]":
     """A run without Ray, with one thread, as slots of one core have: sums on a CPU depend on the number of threads."""
     core = min(os.sched_getaffinity(0))
-    return run_program(*arguments, output=output, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    return program.start(*arguments, *saving(output), preexec_fn=lambda: os.sched_setaffinity(0, {core}))
 
 
 def nodes_that_worked(folder: Path) -> set[str]:
@@ -90,8 +115,11 @@ def test_videos_that_fail_in_every_way_get_the_rows_of_one_machine_and_cost_no_s
     assert len(nodes_that_worked(tmp_path)) == NUM_NODES
 
 
-def test_a_video_that_loses_its_node_twice_has_failed_and_no_other_one_has(cluster: Any, tmp_path: Path) -> None:
-    paths = ["kill slot-1", *(f"nap-{i}" for i in range(1200))]  # chunks of several videos
+def test_a_video_that_loses_its_node_twice_has_failed_and_no_other_one_has(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utils.cluster.driver.MANY_SLOTS", 1)  # so that chunks have several videos
+    paths = ["kill slot-1", *(f"nap-{i}" for i in range(100))]
     rows = list(work(cluster, tmp_path, paths))
     assert sorted(row.path for row in rows) == sorted(paths)
     (failed,) = (row for row in rows if row.status == "failed")
@@ -120,8 +148,8 @@ def test_what_a_lost_node_had_in_hand_is_done_by_others_and_a_node_that_joins_ge
 def test_slots_that_cannot_work_take_no_videos_and_where_none_can_the_run_ends_and_says_why(
     cluster: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    paths = [f"pause-{i}" for i in range(20)]
-    assert Counter(row.status for row in work(cluster, tmp_path, paths, num_unfit=NUM_NODES - 1)) == {"ok": 20}
+    paths = [f"pause-{i}" for i in range(6)]
+    assert Counter(row.status for row in work(cluster, tmp_path, paths, num_unfit=NUM_NODES - 1)) == {"ok": 6}
     assert len(nodes_that_worked(tmp_path)) == 1
     other = tmp_path / "other"
     other.mkdir()
@@ -191,8 +219,7 @@ def test_features_are_those_of_one_machine_to_the_bit_also_after_an_interruption
     (videos / "a b").mkdir(parents=True)
     for number in range(9):
         write_wav(videos / "a b" / f"sound {number}.wav", chord(4.0 + number, 16_000), 16_000)
-    plain = on_one_core(*VGGISH, "--video_paths", videos, output=tmp_path / "plain")
-    assert plain.status == 0
+    one_machine = start_on_one_core(*VGGISH, "--video_paths", videos, output=tmp_path / "plain")
     output = tmp_path / "ray"
     arguments = [*VGGISH[:-2], "--ray", cluster.address, "--cpus_per_slot", 1, "--video_paths", videos]
     process = program.start(*arguments, *saving(output))
@@ -203,19 +230,21 @@ def test_features_are_those_of_one_machine_to_the_bit_also_after_an_interruption
     assert 1 <= len(interrupted.files) < 9
     assert len(interrupted.paths("ok")) == len(interrupted.files)
     rest = run_program(*arguments, output=output)
-    assert rest.status == 0
+    plain = ended(one_machine, tmp_path / "plain")
+    assert (plain.status, rest.status) == (0, 0)
     assert len(rest.paths("ok")) == 9 - len(interrupted.files)
     assert rest.files == plain.files
-    again = run_program(*arguments, output=output)
+    again = run_program(*arguments, "--max_slots", 1, output=output)
     assert (again.status, len(again.paths("skipped"))) == (0, 9)
 
 
 def test_features_of_i3d_are_those_of_one_machine_to_the_bit(cluster: Any, tmp_path: Path) -> None:
-    clips = [write_numbered_clip(tmp_path / f"clip {number}.mp4", 20 + number) for number in range(3)]
-    plain = on_one_core(*I3D, "--video_paths", *clips, output=tmp_path / "plain")
+    clips = [write_numbered_clip(tmp_path / f"clip {number}.mp4", 10 + number) for number in range(3)]
+    one_machine = start_on_one_core(*I3D, "--video_paths", *clips, output=tmp_path / "plain")
     slots = ["--ray", cluster.address, "--cpus_per_slot", 1, "--max_slots", 2]
     arguments = [*I3D[:-2], *slots, "--video_paths", *clips, tmp_path / "none.mp4"]
     distributed = run_program(*arguments, output=tmp_path / "ray")
+    plain = ended(one_machine, tmp_path / "plain")
     assert (plain.status, distributed.status) == (0, 1)
     assert distributed.row("none.mp4")["reason"] == "not_found"
     assert distributed.files == plain.files

@@ -10,6 +10,7 @@ its node, or its worker, twice has failed.
 
 import collections
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from utils.cluster.slot import ClusterJob, Desk, Slot, SlotOptions
@@ -41,7 +43,7 @@ CONNECT_SECONDS = 10.0  # to reach the address
 JOIN_SECONDS = 60.0
 END_SECONDS = 10.0  # for Ray Data to end
 LOOK_SECONDS = 1.0  # between looks at what slots say of themselves
-QUIET_LOOKS = 5  # in a row, without a row and with nothing in hand, until a run that is to stop ends
+QUIET_LOOKS = 5  # in a row, without a row, until a run whose slots have stopped waits no longer for rows
 NUM_LOOKED_FOR = 100  # videos, to find one that nodes must be able to see
 
 log = logging.getLogger("video_features")
@@ -145,6 +147,7 @@ class _Run:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._desk: Any = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
         self._num_wanted = 1  # slots
+        self._num_received = 0  # rows
         self._told: set[str] = set()  # of slots that cannot work
         self._is_stopping = self._is_interrupted = False
 
@@ -213,8 +216,9 @@ class _Run:
         try:
             yield from self._received(results)
         finally:
-            if thread.is_alive() and (executor := dataset._current_executor):
-                executor.shutdown(force=True)  # or else `ray.shutdown` may end this process, with status 1
+            for executor in threading.enumerate():  # which knows of it, unlike the dataset, before there is a row
+                if isinstance(executor, StreamingExecutor):
+                    executor.shutdown(force=True)  # or else `ray.shutdown` may end this process, with status 1
             thread.join(END_SECONDS)
 
     def _received(self, results: "queue.SimpleQueue[str | Exception | None]") -> Iterator[list[Row]]:
@@ -223,15 +227,21 @@ class _Run:
             try:
                 result = results.get(timeout=LOOK_SECONDS)
             except queue.Empty:
-                num_quiet = num_quiet + 1 if self._look_at_slots() == 0 and self._is_stopping else 0
+                have_stopped, num_sent = self._look_at_slots()
+                num_quiet = num_quiet + 1 if have_stopped else 0
+                if have_stopped and num_sent == self._num_received:
+                    return
                 continue
             if result is None:
                 return
             if isinstance(result, Exception):
                 raise CannotStartError(f"Ray cannot go on: {str(result).strip()}") from result
-            yield [Row(**row) for row in json.loads(result)]
+            rows = [Row(**row) for row in json.loads(result)]
+            self._num_received += len(rows)
+            yield rows
 
     def _dataset(self, pass_chunks: list[list[str]]) -> Any:
+        gc.collect()  # what is left of the pass before: until then its slots may keep their places
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.target_max_block_size = 1  # each message from a slot comes at once
@@ -256,9 +266,12 @@ class _Run:
                 Slot, fn_constructor_args=(self._options, self._desk), compute=compute, max_task_retries=0, **per_slot
             )
 
-    def _look_at_slots(self) -> int:
-        """Tell of slots that cannot work, and return how many do. Raises CannotStartError where no slot can."""
-        num_working, unfit = ray.get(self._desk.state.remote())
+    def _look_at_slots(self) -> tuple[bool, int]:
+        """Tell of slots that cannot work; return whether all have stopped, and how many rows they have sent.
+
+        Raises CannotStartError where no slot can work.
+        """
+        have_stopped, num_sent, unfit = ray.get(self._desk.state.remote())
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         errors = [error for node, error in unfit.values() if node in alive]
         if errors and len(errors) >= min(self._num_wanted, self._cluster.num_slots()):
@@ -266,7 +279,7 @@ class _Run:
         for slot in unfit.keys() - self._told:
             log.error("Going on without this slot: %s", unfit[slot][1])
             self._told.add(slot)
-        return int(num_working)
+        return have_stopped, num_sent
 
     def _warn_of_no_slots(self) -> None:
         each = self._cluster.cpus_per_slot

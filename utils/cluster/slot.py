@@ -54,20 +54,20 @@ class Desk:
     def __init__(self) -> None:
         self._in_hand: dict[str, str] = {}
         self._unfit: dict[str, tuple[str, str]] = {}
+        self._num_rows = 0
         self._is_stopping = False
 
     def enter(self, slot: str, path: str) -> bool:
         """Note what a slot has in hand, and return True, if it may have it."""
         self._unfit.pop(slot, None)
-        if self._is_stopping:
-            self.leave(slot)
-        else:
+        if not self._is_stopping:
             self._in_hand[slot] = path
         return not self._is_stopping
 
-    def leave(self, slot: str) -> None:
-        """Note that a slot has nothing in hand."""
+    def leave(self, slot: str, num_rows: int) -> None:
+        """Note that a slot has nothing in hand, and how many rows of its chunk are on their way to the driver."""
         self._in_hand.pop(slot, None)
+        self._num_rows += num_rows
 
     def take_lost(self) -> list[str]:
         """Return what slots have had in hand that are gone: all that is noted when none is left."""
@@ -82,9 +82,9 @@ class Desk:
         """Note why a slot cannot work; it takes no videos then."""
         self._unfit[slot] = node, error
 
-    def state(self) -> tuple[int, dict[str, tuple[str, str]]]:
-        """Return the number of slots with something in hand, and of those that cannot work the node and the reason."""
-        return len(self._in_hand), self._unfit
+    def state(self) -> tuple[bool, int, dict[str, tuple[str, str]]]:
+        """Return whether all slots have stopped, the number of rows in all, and of unfit slots the node and reason."""
+        return self._is_stopping and not self._in_hand, self._num_rows, self._unfit
 
 
 class Slot:
@@ -107,6 +107,7 @@ class Slot:
 
     def __call__(self, item: dict[str, str]) -> Iterator[dict[str, str]]:
         rows: list[Row] = []
+        num_rows = 0
         flushed, noted = time.monotonic(), -math.inf
         for path in json.loads(item["paths"]):
             if time.monotonic() - noted > NOTE_SECONDS:
@@ -121,11 +122,12 @@ class Slot:
                     yield _as_item(rows)
                     rows, flushed = [], time.monotonic()
             rows.append(row)
+            num_rows += 1
             if row.stops_run:
                 break
         if rows:
             yield _as_item(rows)
-        self._desk.leave.remote(self._slot)
+        self._desk.leave.remote(self._slot, num_rows)
         if rows and rows[-1].stops_run:
             time.sleep(3600)  # the pool has stopped, and the driver stops the run
 
