@@ -155,7 +155,7 @@ class StackOptions(Options):
         rate = Fraction(fps).limit_denominator(10**6)  # the fraction that it was
         frames = range(round(seconds * rate))
         found = [
-            (float(stack.start / rate), float((stack.start + min(stack.num_distinct, self.stack_size)) / rate))
+            stack.span(self.stack_size, rate)
             for stack in stacks(frames, self.stack_size + self.num_frames_after, self.step_size, self.tail == "cycle")
         ]
         return found if len(found) == num_rows else None

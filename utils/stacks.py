@@ -28,6 +28,10 @@ class Stack(Generic[Item]):
         """Return the index in the sequence of the stack's item `i`."""
         return self.start + i % self.num_distinct
 
+    def span(self, size: int, fps: Fraction) -> tuple[float, float]:
+        """Return begin and end, in seconds, of the first `size` items without repetitions, of `fps` a second."""
+        return float(self.start / fps), float((self.start + min(self.num_distinct, size)) / fps)
+
 
 def stacks(items: Iterable[Item], size: int, step: int, cycle_tail: bool) -> Iterator[Stack[Item]]:
     """Yield the stacks of a sequence of unknown length, each as soon as its last item is there."""

@@ -20,7 +20,7 @@ from utils.media.device_frames import frames_on_device
 from utils.media.options import DecodeOptions
 from utils.media.video import Video
 from utils.memory import items_that_fit, retry_with_half_batch
-from utils.results import Arrays, Features, Predictions
+from utils.results import Arrays, Features, Predictions, Span
 from utils.stacks import Stack, stacks
 from utils.weights.checkpoint import load_or_randomize
 
@@ -68,7 +68,7 @@ class Extractor:
         if config.keep_flow and frames_folder is not None:
             on_flow = flow_writer(frames_folder.with_name(frames_folder.name.removesuffix("_frames") + "_flow"))
         rows: dict[str, list[Tensor]] = {stream: [] for stream in config.streams}
-        spans = []
+        spans: list[Span] = []
         with (
             device_context(str(self.device)),
             Video(path, config.min_side_size, config.extraction_fps, options) as video,
@@ -81,8 +81,9 @@ class Extractor:
                     if stream == "rgb":
                         images = self._rgb(group)
                     else:
-                        num_pairs = self._pairs_per_batch(batch_size, group[0].items[0])
-                        flows = flows or StackFlows(self.flow_method, num_pairs, on_flow)
+                        if flows is None:
+                            num_pairs = self._pairs_per_batch(batch_size, group[0].items[0])
+                            flows = StackFlows(self.flow_method, num_pairs, on_flow)
                         images = flows.compute(group)
                         if options.sketch is not None:
                             for stack, of_stack in zip(group, images, strict=True):
@@ -96,9 +97,7 @@ class Extractor:
                     if before is not None:
                         before.synchronize()
                     before = done
-                for stack in group:
-                    end = stack.start + min(stack.num_distinct, config.stack_size)
-                    spans.append((float(stack.start / video.fps), float(end / video.fps)))
+                spans += [stack.span(config.stack_size, video.fps) for stack in group]
             if not spans:
                 raise MediaError(
                     "too_short",
