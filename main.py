@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import models
+from models import recipes
 from utils import cli
 from utils.errors import CannotStartError, SaveError
 
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _keep_streams_writable()
     with _signals_as_interrupts():
         try:
-            command = cli.parse(arguments, {name: models.load_config(name) for name in models.EXTRACTORS})
+            configs = {name: models.load_config(name) for name in models.EXTRACTORS}
+            command = cli.parse(arguments, configs, recipes)
             from models.run import run  # NumPy and more, which --help does without
 
             return run(command)

@@ -55,6 +55,8 @@ def run(command: cli.Command) -> int:
     if options.status:
         return tell_status(command, paths)
     start_log(logging.WARNING if options.quiet else options.log_level.upper())
+    if command.caution:
+        log.warning(command.caution)
     if options.ray is not None:
         _load_cluster()
     elif options.device_ids is None and devices == ["cpu"]:

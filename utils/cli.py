@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from utils.devices import CPU, MAX_WORKERS_PER_GPU
 from utils.media.options import DecodeOptions
@@ -172,6 +172,16 @@ class RunOptions:
 COMMON = (RunOptions, DecodeOptions)
 
 
+class Recipes(Protocol):
+    """Settings with a name, of which each sets options of an extractor."""
+
+    def find(self, name: str, feature_type: str | None) -> tuple[Sequence[str], str]:
+        """Return options as words, and what a run with them is to say, if anything. Raises ValueError."""
+
+    def describe(self) -> str:
+        """Return all as text."""
+
+
 @dataclass(frozen=True)
 class Command:
     """A command line, as parsed."""
@@ -184,30 +194,46 @@ class Command:
     error: Callable[[str], NoReturn]
     """Ends the program with a message, as for a wrong option."""
 
+    caution: str
+    """What a run is to say of its recipe; empty for nothing."""
 
-def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any]) -> Command:
+
+def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any], recipes: Recipes) -> Command:
     """Parse a command line, of which `extractors` has the Config classes by --feature_type.
 
-    Ends the program: with status 0 after help, with status 2 and one line for a wrong option.
+    Ends the program: with status 0 after help or the list of recipes, with status 2 and one line for a wrong option.
     """
     first = _Parser(extractors, [], argument_default=argparse.SUPPRESS)
     known, _ = first.parse_known_args(arguments)
     feature_type = getattr(known, "feature_type", None)
     if "help" in known:
         _print_help(first.prog, feature_type, extractors)
+    recipe: Sequence[str] = ()
+    caution = ""
+    if "recipe" in known:
+        if known.recipe == "list":
+            from utils.progress import write  # tqdm, which --help does without
+
+            write(recipes.describe(), sys.stdout)
+            sys.exit(EXIT_OK)
+        try:
+            recipe, caution = recipes.find(known.recipe, feature_type)
+        except ValueError as error:
+            first.error(str(error))
     if feature_type is None:
         first.error(f"--feature_type is needed: {' or '.join(extractors)}")
     config = extractors[feature_type]
     parser = _Parser(extractors, [config, *COMMON])
     parser.help_command += f" --feature_type {feature_type}"
-    options, unknown = parser.parse_known_args(arguments)
+    options, unknown = parser.parse_known_args(arguments, parser.parse_recipe(recipe))
     if unknown:
         parser.error(_explain(unknown, feature_type, extractors))
     try:
         groups = _filled(config, options), _filled(RunOptions, options), _filled(DecodeOptions, options)
     except ValueError as error:
         parser.error(str(error))
-    return Command(feature_type, *groups, tuple(sys.argv[1:] if arguments is None else arguments), parser.error)
+    given = tuple(sys.argv[1:] if arguments is None else arguments)
+    return Command(feature_type, *groups, given, parser.error, caution)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -217,6 +243,11 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(add_help=False, allow_abbrev=False, formatter_class=_HelpFormatter, **arguments)
         self.help_command = self.prog
         self.add_argument("--feature_type", choices=tuple(extractors), help="what to extract")
+        self.add_argument(
+            "--recipe",
+            help="the options of a published setting, which others override; or list them all",
+            metavar="NAME",
+        )
         self.add_argument("-h", "--help", action="store_true", help="show this; with --feature_type, its own options")
         for group in groups:
             for part in group.__mro__:  # what is its own first
@@ -226,6 +257,14 @@ class _Parser(argparse.ArgumentParser):
                 add = self.add_argument_group(part.title).add_argument
                 for field in fields:
                     add(f"--{field.name}", default=field.default, **field.metadata["arguments"])
+
+    def parse_recipe(self, words: Sequence[str]) -> argparse.Namespace:
+        """Return the values that a recipe sets; from then on the switches among them can be turned off."""
+        values = self.parse_args(words, argparse.Namespace())
+        for name in (word.removeprefix("--") for word in words):
+            if getattr(values, name, None) is True:
+                self.add_argument(f"--no_{name}", dest=name, action="store_false", default=argparse.SUPPRESS)
+        return values
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_WRONG_OPTION, f"{self.prog}: {message} (see {self.help_command} --help)\n")
@@ -273,5 +312,5 @@ def _explain(unknown: Sequence[str], feature_type: str, extractors: Mapping[str,
     if owners:
         return f"{name} is an option of {' and '.join(owners)}, not of {feature_type}"
     common = [f"--{field.name}" for group in COMMON for field in _options(group)]
-    close = difflib.get_close_matches(name, ["--feature_type", *common, *names[feature_type]], n=1)
+    close = difflib.get_close_matches(name, ["--feature_type", "--recipe", *common, *names[feature_type]], n=1)
     return f"{name}: did you mean {close[0]}?" if close else f"{name}: there is no such option"

@@ -12,6 +12,7 @@ import pytest
 
 import main
 import models
+from models import recipes
 from tests.helpers.oracles import REPOSITORY
 from utils import cli
 
@@ -71,7 +72,8 @@ def test_help_of_an_extractor_lists_its_options_and_no_others(
 
 def test_values_reach_the_options_of_the_extractor_and_the_common_ones() -> None:
     arguments = "--feature_type i3d --video_paths a b --stack_size 24 --streams flow --keep_frames --max_loss 0.5"
-    command = cli.parse(arguments.split(), {name: models.load_config(name) for name in models.EXTRACTORS})
+    configs = {name: models.load_config(name) for name in models.EXTRACTORS}
+    command = cli.parse(arguments.split(), configs, recipes)
     expected = models.load_config("i3d")(stack_size=24, streams=("flow",), keep_frames=True)  # type: ignore[call-arg]
     assert command.config == expected
     assert command.run.video_paths == ("a", "b")
@@ -166,7 +168,9 @@ def test_a_shard_with_blanks_is_refused(capsys: pytest.CaptureFixture[str]) -> N
 def test_class_labels_that_are_not_there_are_refused_where_they_are_used(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--feature_type", "i3d", "--video_paths", "a", "--kinetics_class_labels", "/no/such.txt"]
     assert "no such file: /no/such.txt" in said(capsys, *options, "--show_kinetics_pred")
-    assert cli.parse(options, {"i3d": models.load_config("i3d")}).config.kinetics_class_labels == "/no/such.txt"
+    assert (
+        cli.parse(options, {"i3d": models.load_config("i3d")}, recipes).config.kinetics_class_labels == "/no/such.txt"
+    )
 
 
 UNGUARDED = """
