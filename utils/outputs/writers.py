@@ -13,7 +13,7 @@ from utils.results import Arrays, Features, Predictions, Span
 
 TYPES = (np.float32, np.uint8)  # of features, plain and quantized
 EXTRAS = {"timestamps": "npy", "predictions": "csv"}  # what can be saved beside features
-NUM_CLASSES_SAVED = 5
+NUM_CLASSES_TOLD = 5
 NUM_ROWS_SHOWN = 6
 NUM_VALUES_SHOWN = 3  # at either end of a row
 
@@ -62,11 +62,11 @@ def save_predictions(predictions: Predictions, spans: Sequence[Span], folder: Pa
     """
     text = io.StringIO(newline="")
     lines = csv.writer(text)
-    numbers = range(1, NUM_CLASSES_SAVED + 1)
+    numbers = range(1, NUM_CLASSES_TOLD + 1)
     lines.writerow(["begin", "end", "stream", *(f"{part}_{i}" for i in numbers for part in ("class", "probability"))])
     for row, (begin, end) in enumerate(spans):
         for stream, probabilities in predictions.probabilities.items():
-            best = np.argsort(-probabilities[row], kind="stable")[:NUM_CLASSES_SAVED]
+            best = np.argsort(-probabilities[row], kind="stable")[:NUM_CLASSES_TOLD]
             pairs = [(predictions.classes[i], f"{probabilities[row, i]:.6f}") for i in best]
             lines.writerow([f"{begin:.6f}", f"{end:.6f}", stream, *(part for pair in pairs for part in pair)])
     with whole_file(extra_path(folder, stem, "predictions")) as file:
@@ -94,6 +94,18 @@ def describe(path: str, features: Features) -> str:
     return "\n".join(lines)
 
 
+def describe_predictions(predictions: Predictions, spans: Sequence[Span] | None) -> str:
+    """Return lines for each row: its time, if known, then logit, probability and name of the likeliest classes."""
+    logits = list(predictions.logits.values())[-1]
+    probabilities = list(predictions.probabilities.values())[-1]
+    lines = []
+    for row, of_row in enumerate(logits):
+        lines.append(f"  {spans[row][0]:.2f} - {spans[row][1]:.2f} s" if spans else f"  row {row + 1}")
+        for index in np.argsort(-of_row, kind="stable")[:NUM_CLASSES_TOLD]:
+            lines.append(f"    {of_row[index]:9.3f}  {probabilities[row, index]:.4f}  {predictions.classes[index]}")
+    return "\n".join(lines)
+
+
 def _num_rows(path: str, since: float) -> int:
     """Return the number of rows in a file of features; 0 where it is not one, not whole, or not later than `since`."""
     try:
@@ -101,6 +113,6 @@ def _num_rows(path: str, since: float) -> int:
         rows = np.load(path, mmap_mode="r", allow_pickle=False) if state.st_mtime > since else None
     except (OSError, EOFError, ValueError):  # also where the file is shorter than its header says
         return 0
-    if not isinstance(rows, np.memmap) or rows.ndim != 2 or rows.dtype not in TYPES:
+    if not isinstance(rows, np.memmap) or rows.ndim not in (2, 3) or rows.dtype not in TYPES:
         return 0
     return len(rows) if state.st_size == rows.offset + rows.nbytes else 0
