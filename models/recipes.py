@@ -34,11 +34,12 @@ _JPEG = (
     "The original read its frames back from JPEG files, and chose the frames of the last, cycled stack differently, "
     "so that the number of rows can differ by one."
 )
-_PILLOW = "The original scales frames by Pillow's antialiased bilinear filter, not bicubically."
+_PILLOW = "video_features scales frames by Pillow's antialiased bilinear filter, not bicubically."
 _RECODED = "It re-encodes videos, with loss, to change their frame rate."
 _TVL1 = "Whose TV-L1 the original used is not established; ours is OpenCV's for CPUs."
-_NO_SIZE = "How frames were scaled and cropped is not established: the central crop of 256 pixels is our choice."
+_NO_SIZE = "How frames were scaled and cropped is not established: 256 pixels and the central crop are our choice."
 _NO_FLOW = "The kind of flow is not stated either: TV-L1 is inferred."
+_PWC = "The flow network is not stated: PWC-Net was the default of video_features at the time."
 _DENSE_FLOW = (
     "The original squeezes frames to 340 x 256 pixels; ours keep their aspect. Its TV-L1 is dense_flow's: by "
     "inference OpenCV's for GPUs, with other values than that for CPUs, and its RGB begins with the second frame, "
@@ -92,7 +93,7 @@ RECIPES = {
         "the README and code of ttgeng233/UnAV, and an author (UnAV#7), where a user got the same numbers of rows; "
         "the tail is from the code of v-iashin/video_features, and so, by inference, the size of frames",
         f"{_TWO}, in one folder with VGGish's; row i is centred at (8 i + 12) / 25 s",
-        f"The flow network is not stated: PWC-Net was that tool's default at the time. {_PILLOW} {_RECODED}",
+        f"{_PWC} {_PILLOW} {_RECODED}",
     ),
     ("unav100", "vggish"): Recipe(
         "--hop_seconds 0.32",
@@ -188,8 +189,8 @@ RECIPES = {
         "XD-Violence, HL-Net (ECCV 2020)",
         "an author (Roc-Ng/XDVioDet#5, #6, though #15 names C3D) and the README; the frame rate is of a user "
         "(JustinYuu/MACIL_SD#3); users could not reproduce the values (XDVioDet#16)",
-        "`rgb/ID__c.npy` and `flow/ID__c.npy`, (N, 1024), then `tl`, `tr`, `bl`, `br`; the original numbers them in "
-        "this order, `ID__0.npy` to `ID__4.npy`",
+        "`rgb/ID__0.npy` to `rgb/ID__4.npy`, and so for flow, (N, 1024): the centre, then the upper left, upper right, "
+        "lower left and lower right corner",
         "The kind of flow is not stated: TV-L1 is our choice. The frame rate is not certain. The original's VGGish "
         "has a hop of 2/3 s, by inference, which is no multiple of 0.01 s and cannot be had.",
     ),
@@ -198,9 +199,8 @@ RECIPES = {
         + _TEN_CENTER_FIRST,
         "UCF-Crime, DeepMIL",
         "the README of Roc-Ng/DeepMIL, and an author (#2, #5, #19)",
-        "`ID__c.npy`, (N, 1024), then `tl`, `tr`, `bl`, `br`, `mc`, `mtl`, `mtr`, `mbl`, `mbr`; the original numbers "
-        "them, `ID__0.npy` to `ID__9.npy`: the centre, the corners, and the same mirrored",
-        "The order of the corners is not stated: it is that of XD-Violence. A stack needs one frame more here, so "
+        "`ID__0.npy` to `ID__9.npy`, (N, 1024): the centre, the corners, and the same mirrored",
+        "The order of the corners is not stated: that of XD-Violence is taken. A stack needs one frame more here, so "
         "that a whole number of stacks gives one row less.",
     ),
     ("pel4vad", "i3d"): Recipe(
@@ -208,9 +208,8 @@ RECIPES = {
         "PEL4VAD (TIP), ShanghaiTech",
         "the README and code of yujiangpu20/PEL4VAD, and an author (#10, #13, #20); stacks of 16 are inferred from "
         "the step, and the rest from UCF-Crime",
-        "`ID_c.npy`, (N, 1024), then as for UCF-Crime; the original numbers them, `ID_0.npy` to `ID_9.npy`: five "
-        "crops, and the same mirrored",
-        f"The order of the five crops is not established. {_PILLOW}",
+        "`ID_0.npy` to `ID_9.npy`, (N, 1024): five crops, and the same mirrored",
+        f"The order of the five crops is not established: that of XD-Violence is taken. {_PILLOW}",
     ),
     ("umt", "i3d"): Recipe(
         "--stack_size 32 --step_size 32 --tail drop --flow pwc",
@@ -218,8 +217,7 @@ RECIPES = {
         "an author (TencentARC/UMT#7, #13), and the code for the files; size and tail are inferred from "
         "v-iashin/video_features",
         f"{_TWO}; the original names flow `ID_opt.npy`, and averages rows that overlap a clip by more than half",
-        f"The flow network is not stated: PWC-Net was that tool's default at the time. {_PILLOW} The original's sound "
-        "is of another network, PANN.",
+        f"{_PWC} {_PILLOW} The original's sound is of another network, PANN.",
     ),
     ("video-features-2024", "i3d"): Recipe(
         "--stack_size 64 --step_size 64 --tail drop --flow raft",
@@ -303,7 +301,8 @@ python main.py --recipe unav100 --feature_type i3d --video_paths a.mp4 --on_extr
 
 The table is made from code, documentation and issue threads (`#7` is one) of the repositories on GitHub that are named.
 No original features were at hand to compare with. A run tells what of the original is different or not established.
-ID is a video's name without its ending, and N the number of rows.
+ID is a video's name without its ending, and N the number of rows. `--i3d_variant deepmind` is for DeepMind's network
+and the port piergiaj/pytorch-i3d, which has its batch-norm epsilon.
 """
 
 
