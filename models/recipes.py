@@ -22,7 +22,7 @@ class Recipe:
     """Where it is from, and how sure that is."""
 
     files: str
-    """That it gives, and what the original's are where they differ."""
+    """The files that it gives, and what the original's are where they differ."""
 
     notes: str = ""
     """What of the original is different, or not established: a run says it."""
@@ -50,7 +50,7 @@ _CMCS_FILES = (
     "`ID-rgb.npy` and `ID-flow.npy`, (N, 10, 1024); the original has `.npz` files with `feature`, (10, N, 1024)"
 )
 _SLICES = (
-    "The original computes each second by itself, which at its 16 kHz gives the same; how its sound was resampled is "
+    "The original computes each second by itself, which at 16 kHz gives the same; how its sound was resampled is "
     "not established. Here the number of rows follows from the length of the sound."
 )
 _CORNERS = "tl tr bl br"
@@ -61,8 +61,7 @@ RECIPES = {
     ("mdvc", "i3d"): Recipe(
         "--extraction_fps 25 --stack_size 24 --step_size 24 --flow pwc",
         "MDVC (CVPRW 2020), ActivityNet Captions",
-        "the code of v-iashin/MDVC and of v-iashin/video_features (4fa02bd), the latter's README, and an author "
-        "(MDVC#7)",
+        "the code of v-iashin/MDVC, the README and code of v-iashin/video_features (4fa02bd), and an author (MDVC#7)",
         f"{_TWO}; the original has one HDF5 file with `ID/i3d_features/rgb` and `flow`, which `--pack` makes with "
         "`--key {stem}/i3d_features/{suffix}`",
         f"{_JPEG} Which weights of PWC-Net it had is not certain.",
@@ -124,8 +123,8 @@ RECIPES = {
         "--stack_size 16 --step_size 4 --tail drop --flow tvl1 --i3d_variant deepmind --output_name {stem}-{suffix} "
         + _TEN_CMCS,
         "CMCS (CVPR 2019), THUMOS14",
-        "the README and code of Finspire13/pytorch-i3d-feature-extraction and "
-        "Finspire13/CMCS-Temporal-Action-Localization; an author finds ten crops some 2 mAP better (#4)",
+        "the README and code of Finspire13's pytorch-i3d-feature-extraction and CMCS-Temporal-Action-Localization; an "
+        "author finds ten crops some 2 mAP better (#4)",
         _CMCS_FILES,
         _DENSE_FLOW,
     ),
@@ -133,8 +132,7 @@ RECIPES = {
         "--extraction_fps 25 --stack_size 16 --step_size 16 --tail drop --flow tvl1 --i3d_variant deepmind "
         "--output_name {stem}-{suffix} " + _TEN_CMCS,
         "CMCS (CVPR 2019), ActivityNet",
-        "the README and code of Finspire13/pytorch-i3d-feature-extraction and "
-        "Finspire13/CMCS-Temporal-Action-Localization",
+        "the README and code of Finspire13's pytorch-i3d-feature-extraction and CMCS-Temporal-Action-Localization",
         _CMCS_FILES,
         _DENSE_FLOW,
     ),
@@ -159,7 +157,7 @@ RECIPES = {
         "--extraction_fps 10 --stack_size 16 --step_size 16 --tail drop --flow tvl1 --i3d_variant deepmind "
         "--output_name {suffix}/{stem}",
         "STPN, as bellos1203/STPN reproduces it",
-        "the README and code of bellos1203/STPN; the central crop is inferred",
+        "the README and code of bellos1203/STPN",
         "`rgb/ID.npy` and `flow/ID.npy`, (N, 1024); the original names them by number",
         f"The original reads frames of 224 x 224 pixels: that they are central crops is inferred. {_TVL1}",
     ),
@@ -258,11 +256,9 @@ RECIPES = {
 }
 
 REFUSED = {
-    "ms-tct": "MS-TCT, PDAN and TGM keep I3D's outputs at each time step of pieces of 1600 frames, by default of "
-    "weights trained on Charades (rgb_charades)",
+    "ms-tct": "MS-TCT, PDAN and TGM keep I3D's outputs at each time step, by default of other weights (rgb_charades)",
     "lgi": "LGI has other weights, trained on Charades (rgb_charades), and its author does not remember the stride",
-    "vslnet": "VSLNet has other weights for Charades-STA (rgb_charades), and shifts the last window back to the end "
-    "of a video",
+    "vslnet": "VSLNet shifts the last window back to the end, and has other weights for Charades-STA (rgb_charades)",
     "scdm": "SCDM keeps I3D's outputs at time steps of pieces of 64 frames; only rgb600's weights matched, a user says",
     "tvr": "TVR has other weights, trained on Kinetics-600, which see values from 0 to 1",
     "rmn": "RMN: frame rate, size and files are not established",
@@ -293,7 +289,7 @@ _HEAD = """\
 <!-- What `python main.py --recipe list` prints; the table is models/recipes.py -->
 
 `--recipe NAME` sets the options of a published setting. Options that are given besides it win, and `--no_concatenate`
-turns a switch off that it sets.
+turns off a switch that it sets. Those that name and lay out files need a way of saving.
 
 ```bash
 python main.py --recipe unav100 --feature_type i3d --video_paths a.mp4 --on_extraction save_numpy

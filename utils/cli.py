@@ -244,9 +244,7 @@ class _Parser(argparse.ArgumentParser):
         self.help_command = self.prog
         self.add_argument("--feature_type", choices=tuple(extractors), help="what to extract")
         self.add_argument(
-            "--recipe",
-            help="the options of a published setting, which others override; or list them all",
-            metavar="NAME",
+            "--recipe", metavar="NAME", help="set a published work's options, which others override; or list"
         )
         self.add_argument("-h", "--help", action="store_true", help="show this; with --feature_type, its own options")
         for group in groups:

@@ -54,6 +54,7 @@ def test_help_lists_extractors_common_options_examples_and_exit_statuses(capsys:
             assert (f"--{field.name}" in text) == bool(field.metadata)
     assert text.count("\n  python main.py --feature_type") == 4
     assert re.search("exit status: 0 .*; 1 .*; 2 .*; 3 .*; 130 ", text.replace("\n", " "))
+    assert "--recipe NAME" in text
     assert "--stack_size" not in text
 
 
