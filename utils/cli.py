@@ -140,7 +140,9 @@ class RunOptions:
             check_template("--key", self.key)
         if self.json and not self.status:
             raise ValueError("--json is how --status tells: add --status")
-        options = ("dry_run", "output_path", "overwrite", "skip_failed", "save_timestamps", "report")
+        options: tuple[str, ...] = ("dry_run", "output_path", "overwrite", "skip_failed", "save_timestamps", "report")
+        if self.pack:
+            options += ("video_paths", "file_with_video_paths", "shard")
         given = [name for name in options if getattr(self, name) is not None and getattr(self, name) is not False]
         actions = [name for name in ("status", "report_only", "pack") if getattr(self, name)]
         for name in [*given, *actions[1:]]:
@@ -218,10 +220,12 @@ def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any]) -> Com
     if unknown:
         parser.error(_explain(unknown, feature_type, extractors))
     try:
-        groups = _filled(config, options), *(_filled(group, options) for group in COMMON)
+        groups = _filled(config, options), _filled(RunOptions, options), _filled(FileOptions, options)
+        decode = _filled(DecodeOptions, options)
     except ValueError as error:
         parser.error(str(error))
-    return Command(feature_type, *groups, tuple(sys.argv[1:] if arguments is None else arguments), parser.error)
+    given = tuple(sys.argv[1:] if arguments is None else arguments)
+    return Command(feature_type, *groups, decode, given, parser.error)
 
 
 class _Parser(argparse.ArgumentParser):

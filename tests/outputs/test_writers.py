@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from utils.outputs import writers
+from utils.outputs.files import Files
 from utils.results import Features, Predictions
+
+BOTH = Files("i3d", ("rgb", "flow"))
 
 
 @pytest.fixture
@@ -20,12 +23,12 @@ def features() -> Features:
 
 def test_what_is_saved_is_there_as_it_was(tmp_path: Path, features: Features) -> None:
     folder = tmp_path / "new"
-    paths = writers.save_numpy(features, folder, "a b")
+    paths = writers.save_numpy(features, folder, "a b", BOTH)
     assert paths == [str(folder / "a b_rgb.npy"), str(folder / "a b_flow.npy")]
-    assert paths == writers.output_paths(folder, "a b", ["rgb", "flow"])
+    assert paths == BOTH.paths(folder, "a b")
     assert sorted(path.name for path in folder.iterdir()) == ["a b_flow.npy", "a b_rgb.npy"]
-    assert writers.is_saved(folder, "a b", ["rgb", "flow"])
-    assert writers.saved_stems(folder, "rgb") == {"a b"}
+    assert writers.is_saved(folder, "a b", BOTH)
+    assert writers.saved_stems(folder, BOTH) == {"a b"}
     for rows, path in zip(features.arrays.values(), paths, strict=True):
         saved = np.load(path, allow_pickle=False)
         assert saved.dtype == np.float32
@@ -35,9 +38,9 @@ def test_what_is_saved_is_there_as_it_was(tmp_path: Path, features: Features) ->
 def test_a_set_with_a_file_that_is_not_later_than_a_time_is_not_saved_since_then(
     tmp_path: Path, features: Features
 ) -> None:
-    for path, seconds in zip(writers.save_numpy(features, tmp_path, "clip"), (10, 12), strict=True):
+    for path, seconds in zip(writers.save_numpy(features, tmp_path, "clip", BOTH), (10, 12), strict=True):
         os.utime(path, (seconds, seconds))
-    found = [writers.is_saved(tmp_path, "clip", ["rgb", "flow"], since) for since in (9.9, 10.0, 11.0, 12.0)]
+    found = [writers.is_saved(tmp_path, "clip", BOTH, since) for since in (9.9, 10.0, 11.0, 12.0)]
     assert found == [True, False, False, False]
 
 
@@ -56,7 +59,7 @@ def test_a_set_with_a_file_that_is_not_later_than_a_time_is_not_saved_since_then
     ids=["missing", "empty", "text", "cut", "longer", "other length", "other type", "pickle"],
 )
 def test_a_set_that_is_not_whole_is_not_done(tmp_path: Path, features: Features, other: object) -> None:
-    writers.save_numpy(features, tmp_path, "clip")
+    writers.save_numpy(features, tmp_path, "clip", BOTH)
     path = tmp_path / "clip_flow.npy"
     if isinstance(other, np.ndarray):
         np.save(path, other, allow_pickle=True)
@@ -66,8 +69,8 @@ def test_a_set_that_is_not_whole_is_not_done(tmp_path: Path, features: Features,
         path.write_bytes(other)
     else:
         path.write_bytes(path.read_bytes()[other] if isinstance(other, slice) else path.read_bytes() + b"more")
-    assert not writers.is_saved(tmp_path, "clip", ["rgb", "flow"])
-    assert writers.is_saved(tmp_path, "clip", ["rgb"])
+    assert not writers.is_saved(tmp_path, "clip", BOTH)
+    assert writers.is_saved(tmp_path, "clip", Files("i3d", ("rgb",)))
 
 
 def test_the_description_shows_shapes_spans_and_values(features: Features) -> None:
@@ -84,7 +87,7 @@ def test_the_description_shows_shapes_spans_and_values(features: Features) -> No
 
 def test_predictions_are_saved_a_line_for_each_stack_and_stream_with_the_likeliest_first(tmp_path: Path) -> None:
     classes = ['a "b", c', "d\ne", "f", "g", "h", "i"]
-    rgb = np.array([[0.3, 0.1, 0.05, 0.2, 0.25, 0.1], [0, 1, 0, 0, 0, 0]], np.float32)
+    rgb = np.log(np.array([[0.3, 0.1, 0.05, 0.2, 0.25, 0.1], [1e-9, 1, 1e-9, 1e-9, 1e-9, 1e-9]]))
     predictions = Predictions(classes, {"rgb": rgb, "flow": rgb[::-1]})
     writers.save_predictions(predictions, [(0, 2.56), (1.28, 3.84)], tmp_path, "x")
     with open(tmp_path / "x_predictions.csv", newline="") as file:

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.helpers.clips import write_numbered_clip
 from tests.helpers.processes import wait_until
+from utils.outputs.files import Files
 from utils.outputs.settings import record
 from utils.outputs.status_log import StatusLog
 from utils.report import Report, page_path
@@ -62,7 +63,7 @@ def make_report(folder: Path, stem: str) -> Path:
     video = write_numbered_clip(folder / "clip.mp4", 100).rename(folder / f"{stem}.mp4")
     generator = np.random.default_rng(0)
     names = [f"{stem} {i} of a class with a rather long name" for i in range(20)]
-    predictions = Predictions(names, {"both": generator.dirichlet(np.ones(20), 11)})
+    predictions = Predictions(names, {"both": np.log(generator.dirichlet(np.ones(20), 11))})
     for feature_type, row_seconds, step in (("i3d", ROW_SECONDS, STEP_SECONDS), ("vggish", 0.96, 0.96)):
         num_rows = int((SECONDS - row_seconds) / step) + 1
         spans = [(i * step, i * step + row_seconds) for i in range(num_rows)]
@@ -74,12 +75,12 @@ def make_report(folder: Path, stem: str) -> Path:
             for _ in sketch.frames(torch.full((3, 224, 224), i, dtype=torch.uint8) for i in range(100)):
                 pass
             for i in range(num_rows):
-                sketch.add_flow(8 * i, torch.full((2, 224, 224), float(i)))
+                sketch.add_flow(i, torch.full((2, 224, 224), float(i)))
             rows = {stream: generator.random((num_rows, 1024), np.float32) for stream in ("rgb", "flow")}
         features = Features(rows, spans, SECONDS, missing=f"{stem}: 0.1 s is missing", fps=25.0)
         report = Report(folder / "output" / "report", feature_type, feature_type, 20)
         predict = None if feature_type == "vggish" else lambda _: predictions
-        add_page(report, stem, str(video), features, sketch, predict)
+        add_page(report, stem, str(video), features, sketch, predict, Files(feature_type, tuple(rows)))
     return page_path(folder / "output" / "report", stem)
 
 

@@ -54,7 +54,7 @@ class Files:
     feature_type: str
     streams: tuple[str, ...]  # the suffixes of the extractor's arrays, in the order that they are joined in
     num_crops: int = 1
-    options: FileOptions = FileOptions()
+    options: FileOptions = dataclasses.field(default_factory=FileOptions)
 
     def __post_init__(self) -> None:
         self.check_beside([])

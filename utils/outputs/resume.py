@@ -17,9 +17,9 @@ from pathlib import Path
 from utils.errors import CannotStartError, SaveError
 from utils.outputs import settings as settings_file
 from utils.outputs.atomic import saving, sweep
+from utils.outputs.files import Files
 from utils.outputs.settings import Settings
 from utils.outputs.status_log import read_log
-from utils.outputs.files import Files
 from utils.outputs.writers import extra_path, is_saved, saved_stems
 from utils.results import Row
 from utils.video_list import absolute
@@ -33,14 +33,19 @@ class Output:
     files: Files
     since: float = 0.0  # the st_mtime that files made with the recorded settings are later than
     extras: tuple[str, ...] = ()  # what is to be there beside the features
+    is_told_again: bool = False  # what there is to print of features, also of those that are there
 
     @property
     def feature_type(self) -> str:
         return self.files.feature_type
 
     def is_done(self, stem: str) -> bool:
-        """Return True if a video's features are there, and all that is to be beside them."""
-        return self.has_features(stem) and all(self.has_extra(stem, extra) for extra in self.extras)
+        """Return True if a video's features are there, all that is to be beside them, and nothing is to be told."""
+        return (
+            not self.is_told_again
+            and self.has_features(stem)
+            and all(self.has_extra(stem, extra) for extra in self.extras)
+        )
 
     def has_features(self, stem: str) -> bool:
         """Return True if all of a video's features are there, whole, and of these settings."""

@@ -79,8 +79,8 @@ def read_records(folder: Path) -> dict[str, Record]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         for feature_type, entry in entries.items() if isinstance(entries, dict) else [("any type", None)]:
             match entry:
-                case {"since": int() | float() as since, "settings": dict() as settings}:
-                    records[feature_type] = Record(since, settings, _read_names(entry.get("files", {})))
+                case {"since": int() | float() as since, "settings": dict() as settings, **more}:
+                    records[feature_type] = Record(since, settings, _read_names(more.get("files", {})))
                 case dict() if "settings" not in entry:  # of the first versions, which kept no `since`
                     records[feature_type] = Record(0.0, entry)
                 case _:

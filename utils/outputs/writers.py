@@ -20,7 +20,7 @@ from utils.results import Arrays, Features, Predictions, Span
 
 TYPES = (np.float32, np.uint8)  # of features, plain and quantized
 EXTRAS = {"timestamps": "npy", "predictions": "csv"}  # what can be saved beside features
-NUM_CLASSES_SAVED = 5
+NUM_CLASSES_TOLD = 5
 NUM_ROWS_SHOWN = 6
 NUM_VALUES_SHOWN = 3  # at either end of a row
 
@@ -76,7 +76,10 @@ def save_numpy(features: Features, folder: Path, stem: str, files: Files) -> lis
 
 
 def lay_out(arrays: Arrays, files: Files) -> Iterator[npt.NDArray[Any]]:
-    """Yield what is in each file, in the order of their names. Raises FloatingPointError for what its type cannot be."""
+    """Yield what is in each file, in the order of their names.
+
+    Raises FloatingPointError for numbers that are too large for their type.
+    """
     options = files.options
     if options.concatenate:
         arrays = {files.feature_type: np.concatenate([arrays[stream] for stream in files.streams], axis=-1)}
@@ -116,11 +119,11 @@ def save_predictions(predictions: Predictions, spans: Sequence[Span], folder: Pa
     """
     text = io.StringIO(newline="")
     lines = csv.writer(text)
-    numbers = range(1, NUM_CLASSES_SAVED + 1)
+    numbers = range(1, NUM_CLASSES_TOLD + 1)
     lines.writerow(["begin", "end", "stream", *(f"{part}_{i}" for i in numbers for part in ("class", "probability"))])
     for row, (begin, end) in enumerate(spans):
         for stream, probabilities in predictions.probabilities.items():
-            best = np.argsort(-probabilities[row], kind="stable")[:NUM_CLASSES_SAVED]
+            best = np.argsort(-probabilities[row], kind="stable")[:NUM_CLASSES_TOLD]
             pairs = [(predictions.classes[i], f"{probabilities[row, i]:.6f}") for i in best]
             lines.writerow([f"{begin:.6f}", f"{end:.6f}", stream, *(part for pair in pairs for part in pair)])
     with whole_file(extra_path(folder, stem, "predictions")) as file:
@@ -145,6 +148,18 @@ def describe(path: str, features: Features) -> str:
                 lines.append(f"    {begin:8.2f} - {end:8.2f} s  {excerpt}")
             elif i == NUM_ROWS_SHOWN:
                 lines.append("    ...")
+    return "\n".join(lines)
+
+
+def describe_predictions(predictions: Predictions, spans: Sequence[Span] | None) -> str:
+    """Return lines for each row: its time, if known, then logit, probability and name of the likeliest classes."""
+    logits = list(predictions.logits.values())[-1]
+    probabilities = list(predictions.probabilities.values())[-1]
+    lines = []
+    for row, of_row in enumerate(logits):
+        lines.append(f"  {spans[row][0]:.2f} - {spans[row][1]:.2f} s" if spans else f"  row {row + 1}")
+        for index in np.argsort(-of_row, kind="stable")[:NUM_CLASSES_TOLD]:
+            lines.append(f"    {of_row[index]:9.3f}  {probabilities[row, index]:.4f}  {predictions.classes[index]}")
     return "\n".join(lines)
 
 

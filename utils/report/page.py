@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ import numpy.typing as npt
 
 from utils.flow_colours import colour_flow, colour_wheel
 from utils.outputs.atomic import locked, whole_file
-from utils.outputs.writers import output_paths
+from utils.outputs.files import Files
+from utils.outputs.writers import lay_out
 from utils.report import Report, page_path
-from utils.report.pictures import Array, colour, on_axis, save_picture
+from utils.report.pictures import Array, colour, find_centres, on_axis, save_picture
 from utils.report.render import clock, url, write_html
 from utils.results import Arrays, Features, Predictions, Span
 
@@ -40,7 +42,9 @@ Plot = dict[str, Any]
 Predict = Callable[[Arrays], Predictions] | None
 
 
-def add_page(report: Report, stem: str, path: str, features: Features, sketch: "Sketch", predict: Predict) -> None:
+def add_page(
+    report: Report, stem: str, path: str, features: Features, sketch: "Sketch", predict: Predict, files: Files
+) -> None:
     """Add what an extractor made of a video to its page, if there is room; `predict` is its, if it knows classes.
 
     Raises SaveError.
@@ -51,7 +55,7 @@ def add_page(report: Report, stem: str, path: str, features: Features, sketch: "
             return
         plots = _Plots(page_path(report.folder, stem).parent, report.feature_type, features.spans, features.seconds)
         plots.draw(features.arrays, sketch, predict(features.arrays) if predict else None)
-        part = _describe(stem, path, features) | {"title": report.title, "plots": plots.plots}
+        part = _describe(stem, path, features, files) | {"title": report.title, "plots": plots.plots}
         with whole_file(plots.folder / f"{report.feature_type}.json") as file:
             file.write(json.dumps(part).encode())
         _write_page(report.folder, stem)
@@ -71,8 +75,7 @@ def _write_page(report: Path, stem: str) -> None:
     write_html(page, "page.html", "page.js", **names, **links, **values)
 
 
-def _describe(stem: str, path: str, features: Features) -> dict[str, Any]:
-    spans, files = features.spans, output_paths(Path(), os.path.basename(stem), list(features.arrays))
+def _describe(stem: str, path: str, features: Features, files: Files) -> dict[str, Any]:
     return {
         "path": os.path.abspath(path),
         "seconds": features.seconds,
@@ -80,17 +83,22 @@ def _describe(stem: str, path: str, features: Features) -> dict[str, Any]:
         "missing": features.missing,
         "arrays": [
             {"file": file, "shape": rows.shape, "type": str(rows.dtype), "bad": bad}
-            for file, rows in zip(files, features.arrays.values(), strict=True)
+            for file, rows in zip(files.paths(Path(), stem), lay_out(features.arrays, files), strict=True)
             for bad in [int((~np.isfinite(rows)).sum())]  # infinite or no numbers
         ],
-        # Rows begin at equal distances and are equally long, but for the last one, which may end earlier.
-        "rows": {
-            "count": len(spans),
-            "step": spans[1][0] - spans[0][0] if len(spans) > 1 else 0,
-            "length": spans[0][1] - spans[0][0],
-            "end": spans[-1][1],
-        },
+        "rows": _describe_rows(features.spans),
     }
+
+
+def _describe_rows(spans: Sequence[Span]) -> dict[str, float]:
+    """Return what tells the times of all rows, which begin at equal distances and are equally long.
+
+    But they are cut off at both ends of the video: the `first` one may begin before 0.
+    """
+    length = max(end - begin for begin, end in spans)
+    steps = [after[side] - before[side] for before, after in pairwise(spans) for side in (0, 1)]
+    first, end = round(spans[0][1] - length, 6), spans[-1][1]
+    return {"count": len(spans), "first": first, "step": max(steps, default=0), "length": length, "end": end}
 
 
 class _Plots:
@@ -110,7 +118,8 @@ class _Plots:
             self._draw_sound(sound)
         if predictions is not None:
             self._draw_classes(predictions)
-        features = {name: np.nan_to_num(rows.astype(np.float32), posinf=0, neginf=0) for name, rows in arrays.items()}
+        means = {name: rows.mean(axis=1) if rows.ndim == 3 else rows for name, rows in arrays.items()}  # of crops
+        features = {name: np.nan_to_num(rows.astype(np.float32), posinf=0, neginf=0) for name, rows in means.items()}
         for name, rows in features.items():
             if rows.shape[1] <= FEW_NUMBERS:
                 self._draw_numbers(name, rows)
@@ -121,8 +130,8 @@ class _Plots:
     def _draw_frames(self, strip: "Strip") -> None:
         common = {
             "side": strip.frames.shape[1],
-            "centres": [sum(self._spans[row]) / 2 for row in strip.rows],
-            "spacing": strip.every * (self._spans[1][0] - self._spans[0][0]) if len(self._spans) > 1 else self._seconds,
+            "centres": find_centres(self._spans)[strip.rows].tolist(),
+            "spacing": strip.every * _describe_rows(self._spans)["step"] or self._seconds,
         }
         note = "The middle frame of each row, cropped to what the network sees. " + _tell_every(strip.every)
         file = self._save("frames", np.concatenate(strip.frames, axis=1), FRAMES_BYTES, lossless=False)
@@ -170,7 +179,7 @@ class _Plots:
 
     def _draw_curves(self, features: Arrays) -> None:
         """Draw the length of the features, and the cosine of each row with the next one."""
-        centres = np.mean(self._spans, axis=1)
+        centres = find_centres(self._spans)
         group = -(-len(centres) // MOST_POINTS)
         lengths, cosines, largest = [], [], []
 
