@@ -126,13 +126,16 @@ class Options:
     """The options that have no default: in their fields it is None."""
 
     has_maps: ClassVar[bool] = False
-    num_crops: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         """Raise ValueError for values that cannot be."""
         for name in self.required:
             if getattr(self, name) is None:
                 raise ValueError(f"--{name} is needed")
+
+    @property
+    def num_crops(self) -> int:
+        return 1
 
     @property
     def settings(self) -> dict[str, object]:
@@ -317,7 +320,7 @@ class CropOptions(Options):
         return crop_names(self.crops)
 
     @property
-    def num_crops(self) -> int:  # type: ignore[override]
+    def num_crops(self) -> int:
         return len(self.crop_names)
 
     @property

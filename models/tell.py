@@ -14,7 +14,7 @@ from pathlib import Path
 
 from models.extraction import Job
 from utils import cli
-from utils.outputs.pack import find_files, pack
+from utils.errors import CannotStartError
 from utils.outputs.status_report import report_status
 from utils.progress import write
 from utils.report import Report, warning_only
@@ -69,6 +69,10 @@ def tell_report(command: cli.Command) -> int:
 
 def tell_pack(command: cli.Command) -> int:
     """Pack what is saved into the HDF5 file, print how much, and return the exit status."""
+    try:
+        from utils.outputs.pack import find_files, pack
+    except ImportError as error:
+        raise CannotStartError(f'--pack needs h5py: pip install "h5py>=3.10" ({error})') from error
     options = command.run
     assert options.output_folder is not None
     assert options.pack is not None

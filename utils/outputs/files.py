@@ -121,4 +121,4 @@ def tell_collision(pair: tuple[str, str]) -> str:
     """Return what is wrong with two names, and the way out."""
     one, other = pair
     same = f"two files are called {one}" if one == other else f"of two videos {one} and {other} can be the same file"
-    return f"{same}; tell them apart with {{suffix}}, {{crop}} or other words"
+    return f"{same}; tell them apart, as with {{suffix}}"

@@ -1,20 +1,48 @@
-"""The features of an output folder in one HDF5 file, to which those of other folders and feature types can be added."""
+"""The features of an output folder in one HDF5 file, beside those of others. Needs h5py."""
 
 import os
-import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
 from utils.errors import CannotStartError, SettingsError
-from utils.outputs.atomic import whole_file
+from utils.outputs.atomic import saving, sweep, whole_file
 from utils.outputs.files import STEM, FileOptions, Files, Names, fill_template, find_collision, tell_collision
 from utils.outputs.settings import FILE_NAME, read_records
 from utils.outputs.writers import find_stems, is_saved
+
+
+class _ErrorKeeper:
+    """A file for HDF5 that keeps the first error for later, because HDF5 crashes where it cannot write."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error: BaseException | None = None
+
+    def keep(self, error: BaseException) -> None:
+        self._error = self._error or error
+
+    def check(self) -> None:
+        """Raise the first error."""
+        if self._error is not None:
+            raise self._error
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._file, name)(*arguments)
+        except OSError as error:
+            self.keep(error)
+            return 0
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return partial(self._call, name)
 
 
 class Packed(NamedTuple):
@@ -26,8 +54,8 @@ class Packed(NamedTuple):
     left_out: int
 
     def __str__(self) -> str:
-        left_out = f"; {self.left_out} left out, whose files are not whole" if self.left_out else ""
-        return f"{self.feature_type} features of {self.packed} videos, {self.new} new or changed{left_out}"
+        left_out = f"; left out, because their files are not whole: {self.left_out}" if self.left_out else ""
+        return f"videos with packed {self.feature_type} features: {self.packed}, new or changed: {self.new}{left_out}"
 
 
 def find_files(folder: Path, feature_type: str, suffixes: Sequence[str], given: FileOptions) -> tuple[Files, float]:
@@ -64,44 +92,36 @@ def pack(path: Path, folder: Path, files: Files, since: float, key: str) -> Pack
     CannotStartError and SaveError, after which the file is as it was.
     """
     keys = _name_datasets(key, files.names)
-    try:
-        import h5py
-    except ImportError as error:
-        raise CannotStartError(f'--pack needs h5py: pip install "h5py>=3.10" ({error})') from error
     stems = find_stems(folder, files)
     if len({_text(stem) for stem in stems}) < len(stems):
         raise CannotStartError(f"{folder}: two videos have names that are the same in UTF-8")
     whole = [stem for stem in stems if is_saved(folder, stem, files, since)]
     if not whole:
         raise CannotStartError(f"{folder}: no video has whole {files.feature_type} features here")
-    path = path.resolve()
-    before = _identity(path)
+    path = Path(os.path.realpath(path))  # of a link, the file is replaced
+    with saving(path):
+        before = _identity(path)
     if before is not None and not path.is_file():
         raise CannotStartError(f"{path}: this is no file; name another one")
-    num_new = 0
-    with whole_file(path) as part:
+    sweep(path.parent)
+    names = ([key.replace(STEM, _text(stem)) for key in keys] for stem in whole)
+    videos = zip(names, (files.paths(folder, stem) for stem in whole), strict=True)
+    with whole_file(path) as part, ThreadPoolExecutor(1) as thread:  # to which no Ctrl-C comes
         if before is not None:
             with open(path, "rb") as file:
                 shutil.copyfileobj(file, part)
-            part.flush()
+        target = _ErrorKeeper(part)
         try:
-            with h5py.File(part.name, "w" if before is None else "r+", locking=False) as hdf5:
-                for stem in whole:
-                    arrays = {
-                        name.replace(STEM, _text(stem)): np.load(saved, mmap_mode="r", allow_pickle=False)
-                        for name, saved in zip(keys, files.paths(folder, stem), strict=True)
-                    }
-                    new = [_put(path, hdf5, name, rows, files.feature_type) for name, rows in arrays.items()]
-                    num_new += any(new)
-                    hdf5.flush()  # each time: HDF5 crashes where it cannot write what it has put off
+            num_new = thread.submit(_add, target, before is None, path, videos, files.feature_type).result()
+        except KeyboardInterrupt as error:
+            target.keep(error)
+            raise
         except (OSError, RuntimeError, KeyError, ValueError) as error:
-            told = " ".join(f"{error} {error.__context__}".split())
-            match = re.search(r"errno = (\d+)", told)  # as HDF5 tells of a full disk, in an error of any class
-            if match:
-                raise OSError(int(match[1]), os.strerror(int(match[1]))) from error
+            target.check()
             if before is None:
                 raise
-            raise CannotStartError(f"{path}: not a whole HDF5 file ({told}); move it away, or name another") from error
+            raise CannotStartError(f"{path}: not a whole HDF5 file ({error}); move it away, or name another") from error
+        target.check()
         if _identity(path) != before:
             raise CannotStartError(f"{path}: another program has changed it meanwhile; run again")
     return Packed(files.feature_type, len(whole), num_new, len(stems) - len(whole))
@@ -117,13 +137,25 @@ def _name_datasets(key: str, names: Names) -> list[str]:
     return keys
 
 
+def _add(
+    target: _ErrorKeeper, is_new: bool, path: Path, videos: Iterable[tuple[list[str], list[str]]], feature_type: str
+) -> int:
+    """Add the features of videos, given as names of datasets and files; return of how many there are new ones."""
+    num_new = 0
+    with h5py.File(target, "w" if is_new else "r+") as hdf5:
+        for names, saved in videos:
+            arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in saved]
+            new = [_put(path, hdf5, *pair, feature_type) for pair in zip(names, arrays, strict=True)]
+            num_new += any(new)
+            target.check()
+    return num_new
+
+
 def _put(path: Path, hdf5: Any, key: str, rows: npt.NDArray[Any], feature_type: str) -> bool:
     """Make a dataset, in place of one of the same feature type; return False where an equal one is there.
 
     Raises CannotStartError where something else is.
     """
-    import h5py
-
     place, (*groups, name) = hdf5, key.split("/")
     for part, kind in [*((group, h5py.Group) for group in groups), (name, h5py.Dataset)]:
         link = place.get(part, getlink=True)
