@@ -34,7 +34,7 @@ def main() -> None:
         in_i3d += time.process_time() - start
         return features
 
-    I3D.forward = timed  # type: ignore[method-assign]
+    I3D.forward = timed  # type: ignore[assignment, method-assign]
     one = None
     for crops in CROPS:
         extractor = Extractor(Config(weights="random", stack_size=24, step_size=24, crops=(crops,)), "cpu")
