@@ -45,6 +45,7 @@ from utils.media.options import DecodeOptions
 from utils.media.scaling import scale
 from utils.media.video import Video
 from utils.memory import keep_freed_memory
+from utils.outputs.files import Files
 from utils.outputs.writers import save_numpy
 
 LATEST = Path(__file__).parent / "latest.json"
@@ -161,7 +162,7 @@ def measure_i3d(device: torch.device, config: i3d.Config, size: Size, path: Path
         return len(read_on_device(clip, device))
 
     def save() -> int:
-        save_numpy(features, path.parent, "saved")
+        save_numpy(features, path.parent, "saved", Files("i3d", extractor.config.suffixes))
         return size.stack_size * size.num_stacks
 
     networks = network_calls(extractor, torch.stack(read_on_device(clip, device)[: extractor.batch_size]))
@@ -229,7 +230,7 @@ def measure_vggish(device: torch.device, precision: str | None, size: Size, fold
         return round(sum(len(extractor.network(batch)) for batch in patches) * mel.PATCH_SECONDS)
 
     def extract() -> int:
-        save_numpy(extractor.extract(path, DecodeOptions()), folder, "sound")
+        save_numpy(extractor.extract(path, DecodeOptions()), folder, "sound", Files("vggish", ("vggish",)))
         return size.sound_seconds
 
     yield "sound: decode", measure_rate(decode, device, size)
@@ -250,7 +251,7 @@ def measure_whole(device: torch.device, config: i3d.Config, size: Size, clip: Pa
 
     def extract() -> int:
         for _ in range(size.num_clips):
-            save_numpy(extractor.extract(str(clip), DecodeOptions()), folder, "ours")
+            save_numpy(extractor.extract(str(clip), DecodeOptions()), folder, "ours", Files("i3d", config.suffixes))
         return size.num_clips * size.stack_size * size.num_stacks
 
     best = {"ours": 0.0, "plain": 0.0}

@@ -17,6 +17,7 @@ from typing import Any
 import models
 from models.base import Classifier
 from utils.media.options import DecodeOptions
+from utils.outputs.files import Files
 from utils.report import Report, page_path
 from utils.report.page import add_page
 from utils.report.sketch import Sketch
@@ -72,7 +73,7 @@ def main() -> None:
                 predict = extractor.predict if isinstance(extractor, Classifier) else None
                 for _ in range(2):  # the first time, libraries are loaded
                     start = time.process_time()
-                    add_page(report, "a", path, features, sketch, predict)
+                    add_page(report, "a", path, features, sketch, predict, Files(feature_type, config.suffixes))
                     making = time.process_time() - start
                 size = sum(file.stat().st_size for file in page_path(report.folder, "a").parent.iterdir())
             part = (sketch.seconds + making) / extracting

@@ -15,6 +15,7 @@ import torch
 from models import i3d
 from models.extraction import Job
 from utils.media.options import DecodeOptions
+from utils.outputs.files import Files
 from utils.outputs.resume import Output
 from utils.workers import pool
 
@@ -61,7 +62,7 @@ def measure_workers(
             counted[clip.stem] = list(times)
 
     devices = (device,) * num_workers
-    job = Job("i3d", config, DecodeOptions(), {}, Output(folder, "i3d", i3d.STREAMS), devices)
+    job = Job("i3d", config, DecodeOptions(), {}, Output(folder, Files("i3d", i3d.STREAMS)), devices)
     with sampling(device) as samples:
         for row in pool.run(job, devices, videos()):
             if row.status != "ok":

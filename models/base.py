@@ -47,6 +47,13 @@ class Config(Protocol):
     def suffixes(self) -> tuple[str, ...]:
         """The ends of the names of a video's feature files."""
 
+    has_maps: ClassVar[bool]
+    """Its rows are pictures (C, H, W), which are neither joined nor transposed."""
+
+    @property
+    def num_crops(self) -> int:
+        """Of each row: with one its arrays are (N, D), with more (N, crops, D)."""
+
     @property
     def settings(self) -> dict[str, object]:
         """The options that features depend on, by name; weights are told apart by their hashes."""
@@ -118,11 +125,17 @@ class Options:
     required: ClassVar[tuple[str, ...]] = ()
     """The options that have no default: in their fields it is None."""
 
+    has_maps: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         """Raise ValueError for values that cannot be."""
         for name in self.required:
             if getattr(self, name) is None:
                 raise ValueError(f"--{name} is needed")
+
+    @property
+    def num_crops(self) -> int:
+        return 1
 
     @property
     def settings(self) -> dict[str, object]:
@@ -305,6 +318,10 @@ class CropOptions(Options):
     def crop_names(self) -> tuple[str, ...]:
         """The crops, one by one."""
         return crop_names(self.crops)
+
+    @property
+    def num_crops(self) -> int:
+        return len(self.crop_names)
 
     @property
     def settings(self) -> dict[str, object]:

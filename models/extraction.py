@@ -127,14 +127,14 @@ class Job:
             return dataclasses.replace(row, report=report)
         if row.report:
             row = dataclasses.replace(row, report=f"{path}\n{row.report}")
-        outputs = writers.save_numpy(features, self.output.folder, stem)
+        outputs = writers.save_numpy(features, self.output.folder, stem, self.output.files)
         self._save_extras(self.output.extras, extractor, features.arrays, features.spans, stem)
         if self.report and sketch is not None:
             predict = extractor.predict if isinstance(extractor, Classifier) else None
             with warning_only(path):
                 from utils.report.page import add_page  # Jinja2 and Pillow
 
-                add_page(self.report, stem, path, features, sketch, predict)
+                add_page(self.report, stem, path, features, sketch, predict, self.output.files)
         return dataclasses.replace(row, outputs=outputs)
 
     def _begin_sketch(self, stem: str) -> "Sketch | None":
@@ -147,7 +147,7 @@ class Job:
     def _add_extras(self, extractor: Extractor, path: str, stem: str) -> Row | None:
         """Save and tell what lacks of a video's saved features. None where the times of rows are needed, and lost."""
         assert self.output is not None
-        arrays = writers.load_numpy(self.output.folder, stem, self.output.suffixes)
+        arrays = writers.load_numpy(self.output.folder, stem, self.output.files)
         known = _outcomes(self.output).get(absolute(path), UNKNOWN)
         spans = self.config.spans(len(next(iter(arrays.values()))), known.seconds, known.fps)
         lacking = [extra for extra in self.output.extras if not self.output.has_extra(stem, extra)]

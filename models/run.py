@@ -6,18 +6,20 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from models.extraction import UNTRAINED, Job, with_weights
-from models.tell import begin_report, count_videos, end_report, tell_plan, tell_report, tell_status
+from models.tell import begin_report, count_videos, end_report, tell_pack, tell_plan, tell_report, tell_status
 from utils import cli
 from utils.devices import resolve, workers_on
-from utils.errors import CannotStartError, SaveError
+from utils.errors import CannotStartError, CollisionError, SaveError
 from utils.outputs import atomic, resume
+from utils.outputs.files import STEM, Files
 from utils.outputs.status_log import StatusLog, failed_before
+from utils.outputs.writers import extra_path
 from utils.progress import Progress, start_log
 from utils.report import FOLDER, Report
 from utils.results import Row
@@ -38,6 +40,8 @@ def run(command: cli.Command) -> int:
     config, options = command.config, command.run
     if options.report_only:
         return tell_report(command)
+    if options.pack:
+        return tell_pack(command)
     try:
         paths = find_videos(options.video_paths, options.file_with_video_paths, config.media_suffixes)
         if options.status:
@@ -48,8 +52,7 @@ def run(command: cli.Command) -> int:
             devices = resolve(options.device_ids)  # which loads torch
         config.check_devices(devices)
         extras = (("timestamps",) if options.save_timestamps else ()) + config.extras
-        if extras and options.output_folder is None:
-            raise ValueError(f"--save_{extras[0]} does nothing without a way of saving: add --on_extraction save_numpy")
+        files = _name_files(command, extras)
     except ValueError as error:
         command.error(str(error))
     if options.status:
@@ -65,7 +68,10 @@ def run(command: cli.Command) -> int:
     if options.shard:
         paths = options.shard.of(paths)
         stems = {path: stems[path] for path in paths if path in stems}
-    job = _make_job(command, paths, stems, devices, extras)
+    try:
+        job = _make_job(command, paths, stems, devices, files, extras)
+    except CollisionError as error:
+        command.error(str(error))
     if options.dry_run:
         return tell_plan(command, job, paths, partial(_pending, job, paths, options))
     if job.report:
@@ -75,8 +81,26 @@ def run(command: cli.Command) -> int:
     return _extract(job, paths, options)
 
 
+def _name_files(command: cli.Command, extras: Sequence[str]) -> Files:
+    """Return what files of features are called and how they are laid out. Raises ValueError."""
+    config, options = command.config, command.files
+    for name in (*(f"save_{extra}" for extra in extras), *options.given):
+        if command.run.output_folder is None:
+            raise ValueError(f"--{name} does nothing without a way of saving: add --on_extraction save_numpy")
+        if config.has_maps and name in ("concatenate", "transpose"):
+            raise ValueError(f"--{name}: the rows of {command.feature_type} features are pictures")
+    files = Files(command.feature_type, config.suffixes, config.num_crops, options)
+    files.check_beside(str(extra_path(Path(), STEM, extra)) for extra in extras)
+    return files
+
+
 def _make_job(
-    command: cli.Command, paths: list[str], stems: dict[str, str], devices: list[str], extras: tuple[str, ...]
+    command: cli.Command,
+    paths: list[str],
+    stems: dict[str, str],
+    devices: list[str],
+    files: Files,
+    extras: tuple[str, ...],
 ) -> Job:
     """Find the weights, prepare the output folder, and return the job. Raises CannotStartError and SaveError."""
     config, options = command.config, command.run
@@ -87,8 +111,7 @@ def _make_job(
     if options.output_folder is not None:
         output = resume.prepare(
             Path(options.output_folder),
-            command.feature_type,
-            config.suffixes,
+            files,
             config.settings | fingerprints,
             (stems.get(path) or stem_of(path) for path in paths),
             options.overwrite,
@@ -119,7 +142,7 @@ def _extract(job: Job, paths: list[str], options: cli.RunOptions) -> int:
     status = cli.EXIT_OK
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(len(paths), options.quiet))
-        stack.callback(_remove_unfinished, job)
+        stack.callback(_remove_unfinished, job, paths)
         status_log = None
         if job.output:
             status_log = stack.enter_context(StatusLog(job.output.folder, job.feature_type, options.shard))
@@ -183,8 +206,9 @@ def _pending(job: Job, paths: list[str], options: cli.RunOptions, note: Callable
     return resume.pending_videos(paths, job.stem, job.output, failed, note, in_order)
 
 
-def _remove_unfinished(job: Job) -> None:
+def _remove_unfinished(job: Job, paths: list[str]) -> None:
     """Remove what workers that were killed have left unfinished."""
     if job.output:
-        for folder in {os.path.dirname(stem) for stem in job.stems.values()} | {""}:
-            atomic.sweep(job.output.folder / folder)
+        files = (file for path in paths for file in job.output.paths(job.stem(path)))
+        for folder in {os.path.dirname(file) for file in files} | {str(job.output.folder)}:
+            atomic.sweep(Path(folder))

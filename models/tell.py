@@ -14,6 +14,7 @@ from pathlib import Path
 
 from models.extraction import Job
 from utils import cli
+from utils.errors import CannotStartError
 from utils.outputs.status_report import report_status
 from utils.progress import write
 from utils.report import Report, warning_only
@@ -63,6 +64,25 @@ def tell_report(command: cli.Command) -> int:
 
     assert command.run.output_folder is not None
     write(f"The report is in {write_overview(Path(command.run.output_folder))}", sys.stdout)
+    return cli.EXIT_OK
+
+
+def tell_pack(command: cli.Command) -> int:
+    """Pack what is saved into the HDF5 file, print how much, and return the exit status."""
+    try:
+        from utils.outputs.pack import find_files, pack
+    except ImportError as error:
+        raise CannotStartError(f'--pack needs h5py: pip install "h5py>=3.10" ({error})') from error
+    options = command.run
+    assert options.output_folder is not None
+    assert options.pack is not None
+    folder, key = Path(options.output_folder), options.key or "{stem}/{suffix}"
+    try:
+        files, since = find_files(folder, command.feature_type, command.config.suffixes, command.files)
+        packed = pack(Path(options.pack), folder, files, since, key)
+    except ValueError as error:
+        command.error(str(error))
+    write(f"{options.pack}: {packed}", sys.stdout)
     return cli.EXIT_OK
 
 

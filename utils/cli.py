@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from utils.devices import CPU, MAX_WORKERS_PER_GPU
 from utils.media.options import DecodeOptions
 from utils.option import option
+from utils.outputs.files import FileOptions, check_template
 from utils.video_list import Shard
 
 PAGES = 20
@@ -104,6 +105,14 @@ class RunOptions:
         metavar="N",
     )
     report_only: bool = option(False, "make the report's overview of what the output folder tells, and do nothing else")
+    pack: str | None = option(
+        None, "put the features of the output folder into one HDF5 file, add to it, and do nothing else", metavar="H5"
+    )
+    key: str | None = option(
+        None,
+        "with --pack, what a dataset is called, with fields as those of --output_name (default: {stem}/{suffix})",
+        metavar="TEMPLATE",
+    )
     overwrite: bool = option(False, "extract videos again whose features are there")
     skip_failed: bool = option(False, "leave out the videos that failed in an earlier run")
     status: bool = option(False, "tell what became of the videos, in all runs and shards so far, and do nothing else")
@@ -115,7 +124,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.report is not None and self.report < 0:
             raise ValueError(f"--report {self.report}: must be a number of pages, or 0 for the overview alone")
-        can_do_without = self.report_only or (self.status and not self.shard)
+        can_do_without = self.report_only or self.pack or (self.status and not self.shard)
         if self.video_paths is None and self.file_with_video_paths is None and not can_do_without:
             raise ValueError("one of --video_paths and --file_with_video_paths is needed")
         if self.video_paths is not None and self.file_with_video_paths is not None:
@@ -125,14 +134,20 @@ class RunOptions:
         self._check_ray()
         if self.timeout_per_video is not None and not 0 < self.timeout_per_video < math.inf:
             raise ValueError(f"--timeout_per_video {self.timeout_per_video}: must be a number of seconds above 0")
+        if self.key is not None:
+            if not self.pack:
+                raise ValueError(f"--key {self.key}: is for --pack")
+            check_template("--key", self.key)
         if self.json and not self.status:
             raise ValueError("--json is how --status tells: add --status")
-        options = ("dry_run", "output_path", "overwrite", "skip_failed", "save_timestamps", "report")
+        options: tuple[str, ...] = ("dry_run", "output_path", "overwrite", "skip_failed", "save_timestamps", "report")
+        if self.pack:
+            options += ("video_paths", "file_with_video_paths", "shard")
         given = [name for name in options if getattr(self, name) is not None and getattr(self, name) is not False]
-        for only in ("status", "report_only"):
-            for name in given:
-                if getattr(self, only) and name != "output_path":
-                    raise ValueError(f"--{only} and --{name} do not go together")
+        actions = [name for name in ("status", "report_only", "pack") if getattr(self, name)]
+        for name in [*given, *actions[1:]]:
+            if actions and name != "output_path":
+                raise ValueError(f"--{actions[0]} and --{name} do not go together")
         if self.shard and self.overwrite:
             raise ValueError("--shard and --overwrite do not go together: give another --output_path")
         for name in given:
@@ -165,11 +180,11 @@ class RunOptions:
     @property
     def output_folder(self) -> str | None:
         """The output folder, if features are saved, or were."""
-        is_saved = self.on_extraction != "print" or self.status or self.report_only
+        is_saved = self.on_extraction != "print" or self.status or self.report_only or self.pack
         return self.output_path or "./output" if is_saved else None
 
 
-COMMON = (RunOptions, DecodeOptions)
+COMMON = (RunOptions, FileOptions, DecodeOptions)
 
 
 class Recipes(Protocol):
@@ -189,6 +204,7 @@ class Command:
     feature_type: str
     config: Any
     run: RunOptions
+    files: FileOptions
     decode: DecodeOptions
     arguments: tuple[str, ...]
     error: Callable[[str], NoReturn]
@@ -229,11 +245,12 @@ def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any], recipe
     if unknown:
         parser.error(_explain(unknown, feature_type, extractors))
     try:
-        groups = _filled(config, options), _filled(RunOptions, options), _filled(DecodeOptions, options)
+        groups = _filled(config, options), _filled(RunOptions, options), _filled(FileOptions, options)
+        decode = _filled(DecodeOptions, options)
     except ValueError as error:
         parser.error(str(error))
     given = tuple(sys.argv[1:] if arguments is None else arguments)
-    return Command(feature_type, *groups, given, parser.error, caution)
+    return Command(feature_type, *groups, decode, given, parser.error, caution)
 
 
 class _Parser(argparse.ArgumentParser):

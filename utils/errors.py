@@ -67,3 +67,7 @@ class UnreachableError(WeightsError):
 
 class SettingsError(CannotStartError):
     """The features in the output folder and those that are asked for do not go together."""
+
+
+class CollisionError(SettingsError):
+    """Files in the output folder, and those that are asked for, can be called the same."""

@@ -79,7 +79,7 @@ class Config(StackOptions, SizeOptions, CropOptions, ClassOptions, PrecisionOpti
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        return self.streams
+        return tuple(stream for stream in STREAMS if stream in self.streams)
 
     @property
     def frames_path(self) -> str | None:

@@ -37,9 +37,9 @@ class Extractor:
         forbid_reduced_precision()
         self.dtype = dtype = dtype_of(precision_on(device, config.precision))
         self.i3d = {
-            stream: load_i3d(config, stream, dtype, for_gpu=device != CPU).to(self.device) for stream in config.streams
+            stream: load_i3d(config, stream, dtype, for_gpu=device != CPU).to(self.device) for stream in config.suffixes
         }
-        if "flow" in config.streams:
+        if "flow" in config.suffixes:
             self.flow_method = load_flow(config.flow, config.flow_weights_path, self.device, dtype)
         if config.show_kinetics_pred or config.save_predictions:
             class_names(config.kinetics_class_labels)  # which says now what is wrong with them
@@ -66,7 +66,7 @@ class Extractor:
         on_flow = flows = None
         if self.config.keep_flow and frames_folder is not None:
             on_flow = flow_writer(frames_folder.with_name(frames_folder.name.removesuffix("_frames") + "_flow"))
-        if "flow" in self.config.streams:
+        if "flow" in self.config.suffixes:
             flows = PairFlows(self.flow_method, partial(self._pairs_per_batch, batch_size), on_flow)
 
         def embed(stacks: Stacks) -> dict[str, Tensor]:

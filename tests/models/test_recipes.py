@@ -1,5 +1,6 @@
 """Recipes: their table, docs/recipes.md, and what the command line makes of them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from models.recipes import RECIPES, REFUSED
 from models.vggish.mel import patches
 from tests.helpers.oracles import REPOSITORY
 from utils import cli
+from utils.outputs.files import Files
 
 CONFIGS = {name: models.load_config(name) for name in models.EXTRACTORS}
 
@@ -61,6 +63,15 @@ def test_a_recipe_means_the_options_that_the_page_shows(name: str, feature_type:
     override = ["--batch_size", "3", "--quiet"]
     assert values(parse(*recipe, *override)) == values(parse(*shown, *override))
     assert values(parse(*override, *recipe)) == values(parse(*shown, *override))
+
+
+@pytest.mark.parametrize(("name", "feature_type"), RECIPES)
+def test_files_are_called_as_the_page_says(name: str, feature_type: str) -> None:
+    command = parse("--recipe", name, "--feature_type", feature_type)
+    files = Files(feature_type, command.config.suffixes, command.config.num_crops, command.files)
+    names = re.findall(r"`(\S*ID\S*[.]npy)`", RECIPES[name, feature_type].files.partition(";")[0])
+    assert names[0] == files.paths(Path(), "ID")[0]
+    assert set(names) <= set(files.paths(Path(), "ID"))
 
 
 def test_a_recipe_sets_values_of_the_types_that_options_have() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.oracles import REPOSITORY
 from utils.errors import SaveError, SettingsError
+from utils.outputs.files import Files
 from utils.outputs.resume import Output, pending_videos, prepare, probe
 from utils.outputs.settings import read_records
 from utils.outputs.status_log import StatusLog
@@ -29,7 +30,7 @@ def save(folder: Path, stem: str, suffix: str = "rgb") -> str:
 
 
 def ready(folder: Path, stack_size: int = 64, overwrite: bool = False, suffixes: tuple[str, ...] = ("rgb",)) -> Output:
-    return prepare(folder, "i3d", suffixes, {"stack_size": stack_size}, map(stem_of, VIDEOS), overwrite)
+    return prepare(folder, Files("i3d", suffixes), {"stack_size": stack_size}, map(stem_of, VIDEOS), overwrite)
 
 
 def pending(
@@ -55,7 +56,7 @@ def test_files_that_nobody_knows_how_they_were_made_are_left_alone(tmp_path: Pat
     with pytest.raises(SettingsError, match=r"some of these videos' files.*--overwrite"):
         ready(tmp_path)
     assert read_records(tmp_path) == {}
-    output = prepare(tmp_path, "i3d", ("rgb",), {}, ["a"])
+    output = prepare(tmp_path, Files("i3d", ("rgb",)), {}, ["a"])
     assert pending(output) == (VIDEOS, [])
 
 
@@ -72,7 +73,7 @@ def test_overwriting_makes_all_anew_and_is_gone_on_with_when_it_was_interrupted(
 
 
 def test_a_video_lacks_what_is_to_be_beside_its_features_unless_they_are_of_another_one(tmp_path: Path) -> None:
-    output = prepare(tmp_path, "i3d", ("rgb",), {}, [], extras=("timestamps",))
+    output = prepare(tmp_path, Files("i3d", ("rgb",)), {}, [], extras=("timestamps",))
     for stem in ("a", "b"):
         save(tmp_path, stem)
     assert pending(output) == (VIDEOS, [])
@@ -143,11 +144,12 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 import numpy as np
+from utils.outputs.files import Files
 from utils.outputs.resume import pending_videos, prepare
 from utils.video_list import stem_of
 
 folder, num_videos = Path(sys.argv[1]), int(sys.argv[2])
-output = prepare(folder, "i3d", ("rgb",), {}, [])
+output = prepare(folder, Files("i3d", ("rgb",)), {}, [])
 print("ready", flush=True)
 input()
 rows = []
@@ -213,7 +215,7 @@ def test_a_dry_run_finds_what_a_run_would_and_makes_nothing(tmp_path: Path) -> N
     folder = tmp_path / "new" / "output"
 
     def try_out(stack_size: int = 64, overwrite: bool = False) -> Output:
-        return prepare(folder, "i3d", ("rgb",), {"stack_size": stack_size}, ["a", "b"], overwrite, dry_run=True)
+        return prepare(folder, Files("i3d", ("rgb",)), {"stack_size": stack_size}, ["a", "b"], overwrite, dry_run=True)
 
     assert not try_out().is_done("b")
     assert list(tmp_path.iterdir()) == []

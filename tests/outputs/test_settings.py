@@ -57,12 +57,14 @@ def test_with_overwrite_no_file_of_before_is_later_than_since_and_each_after_a_t
 
 def test_records_without_a_time_go_on_to_count(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text('{"i3d": {"stack_size": 64}, "vggish": {}}')
-    assert record(tmp_path, "i3d", {"stack_size": 64, "pwc_path": "abc"}) == (0, {"stack_size": 64, "pwc_path": "abc"})
+    assert record(tmp_path, "i3d", {"stack_size": 64, "pwc_path": "abc"}) == Record(
+        0, {"stack_size": 64, "pwc_path": "abc"}
+    )
     since = record(tmp_path, "i3d", {"stack_size": 24}, overwrite=True).since
     assert since > 0
     assert json.loads((tmp_path / "settings.json").read_text()) == {
-        "i3d": {"since": since, "settings": {"stack_size": 24}},
-        "vggish": {"since": 0.0, "settings": {}},
+        "i3d": {"since": since, "settings": {"stack_size": 24}, "files": {}},
+        "vggish": {"since": 0.0, "settings": {}, "files": {}},
     }
 
 

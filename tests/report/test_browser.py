@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.helpers.clips import write_numbered_clip
 from tests.helpers.processes import wait_until
+from utils.outputs.files import Files
 from utils.outputs.settings import record
 from utils.outputs.status_log import StatusLog
 from utils.report import Report, page_path
@@ -79,7 +80,7 @@ def make_report(folder: Path, stem: str) -> Path:
         features = Features(rows, spans, SECONDS, missing=f"{stem}: 0.1 s is missing", fps=25.0)
         report = Report(folder / "output" / "report", feature_type, feature_type, 20)
         predict = None if feature_type == "vggish" else lambda _: predictions
-        add_page(report, stem, str(video), features, sketch, predict)
+        add_page(report, stem, str(video), features, sketch, predict, Files(feature_type, tuple(rows)))
     return page_path(folder / "output" / "report", stem)
 
 

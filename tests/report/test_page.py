@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from utils.outputs.files import Files
 from utils.report import Report, find_parts, page_path, warning_only
 from utils.report.page import add_page
 from utils.report.pictures import VIRIDIS
@@ -37,7 +38,9 @@ def add(folder: Path, feature_type: str, num_rows: int, stem: str = "a", most_pa
             sketch.add_flow(i, flow.roll(i, 1))
     predictions = Predictions([f"class {i}" for i in range(400)], {"both": np.log(RNG.random((num_rows, 400)))})
     features = Features(rows, spans, spans[-1][1], fps=25.0)
-    add_page(report, stem, f"/videos/{stem}.mp4", features, sketch, lambda _: predictions)
+    add_page(
+        report, stem, f"/videos/{stem}.mp4", features, sketch, lambda _: predictions, Files(feature_type, tuple(rows))
+    )
     return report
 
 
@@ -65,7 +68,9 @@ def test_sound_is_drawn_at_its_time_whatever_the_hop(step: int, num_rows: int, t
     sketch = Sketch(1, 1, 1)
     list(sketch.sound(torch.split(ramp.unfold(0, 96, step).transpose(1, 2), 7), "low", "high", step))
     features = Features({"vggish": np.ones((num_rows, 128), np.float32)}, spans, seconds)
-    add_page(Report(tmp_path, "vggish", "VGGish", 1), "a", "a.wav", features, sketch, None)
+    add_page(
+        Report(tmp_path, "vggish", "VGGish", 1), "a", "a.wav", features, sketch, None, Files("vggish", ("vggish",))
+    )
     (file,) = page_path(tmp_path, "a").parent.glob("*sound*.webp")
     picture = np.asarray(Image.open(file).convert("RGBA"))[0].astype(float)
     times = (np.arange(len(picture)) + 0.5) / len(picture) * seconds
@@ -96,7 +101,7 @@ def test_values_that_are_no_numbers_are_told_and_spoil_nothing(tmp_path: Path) -
     rows[1, :7] = np.nan
     rows[2, 0] = np.inf
     features = Features({"rgb": rows}, [(i, i + 1.0) for i in range(3)], 3.0, fps=25.0)
-    add_page(Report(tmp_path, "i3d", "I3D", 1), "a", "a.mp4", features, Sketch(1, 1, 1), None)
+    add_page(Report(tmp_path, "i3d", "I3D", 1), "a", "a.mp4", features, Sketch(1, 1, 1), None, Files("i3d", ("rgb",)))
     text = page_path(tmp_path, "a").read_text()
     assert "8 values are infinite or no numbers" in text
     assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)

@@ -17,9 +17,10 @@ from pathlib import Path
 from utils.errors import CannotStartError, SaveError
 from utils.outputs import settings as settings_file
 from utils.outputs.atomic import saving, sweep
+from utils.outputs.files import Files
 from utils.outputs.settings import Settings
 from utils.outputs.status_log import read_log
-from utils.outputs.writers import extra_path, is_saved, output_paths, saved_stems
+from utils.outputs.writers import extra_path, is_saved, saved_stems
 from utils.results import Row
 from utils.video_list import absolute
 
@@ -29,11 +30,14 @@ class Output:
     """The folder that the features of one type are saved in. Small and picklable."""
 
     folder: Path
-    feature_type: str
-    suffixes: tuple[str, ...]
+    files: Files
     since: float = 0.0  # the st_mtime that files made with the recorded settings are later than
     extras: tuple[str, ...] = ()  # what is to be there beside the features
     is_told_again: bool = False  # what there is to print of features, also of those that are there
+
+    @property
+    def feature_type(self) -> str:
+        return self.files.feature_type
 
     def is_done(self, stem: str) -> bool:
         """Return True if a video's features are there, all that is to be beside them, and nothing is to be told."""
@@ -45,7 +49,7 @@ class Output:
 
     def has_features(self, stem: str) -> bool:
         """Return True if all of a video's features are there, whole, and of these settings."""
-        return is_saved(self.folder, stem, self.suffixes, self.since)
+        return is_saved(self.folder, stem, self.files, self.since)
 
     def has_extra(self, stem: str, extra: str) -> bool:
         """Return True if one of a video's extras is there, and of these settings."""
@@ -54,7 +58,7 @@ class Output:
 
     def paths(self, stem: str) -> list[str]:
         """Return the paths of a video's features."""
-        return output_paths(self.folder, stem, self.suffixes)
+        return self.files.paths(self.folder, stem)
 
     def check_seen(self) -> None:
         """Raise CannotStartError where the folder is not the prepared one, and SaveError where it cannot be written."""
@@ -67,8 +71,7 @@ class Output:
 
 def prepare(
     folder: Path,
-    feature_type: str,
-    suffixes: tuple[str, ...],
+    files: Files,
     settings: Settings,
     stems: Iterable[str],
     overwrite: bool = False,
@@ -79,16 +82,20 @@ def prepare(
     """Make the folder, check that it can be written to, sweep it, and record the settings.
 
     With `overwrite`, nothing that is there counts as done. With `dry_run`, nothing is made or changed. `defaults` is as
-    for `record`. Raises SettingsError where features of these videos were made with other settings, and SaveError.
+    for `record`. Raises SettingsError where features of these videos were made with other settings, CollisionError
+    where those of another type can be called the same, and SaveError.
     """
+    feature_type = files.feature_type
+    settings = settings | files.settings
+    defaults = (defaults or {}) | Files(feature_type, files.streams).settings
     probe(folder, dry_run)
     if not dry_run:
         sweep(folder)
     is_unknown = not overwrite and any(folder.glob("*")) and feature_type not in settings_file.read_records(folder)
-    if is_unknown and any(is_saved(folder, stem, suffixes) for stem in stems):
+    if is_unknown and any(is_saved(folder, stem, files) for stem in stems):
         raise settings_file.refused(folder, feature_type, "some of these videos' files, made nobody knows how")
-    record = settings_file.record(folder, feature_type, settings, overwrite, dry_run, defaults)
-    return Output(folder, feature_type, suffixes, record.since, extras)
+    record = settings_file.record(folder, feature_type, settings, overwrite, dry_run, defaults, files.names)
+    return Output(folder, files, record.since, extras)
 
 
 def probe(folder: Path, dry_run: bool = False) -> None:
@@ -127,7 +134,7 @@ def pending_videos(
     with contextlib.ExitStack() as stack:
         if not in_order:
             paths = _in_turn(paths, output.folder, stack)
-        stems = saved_stems(output.folder, output.suffixes[0])
+        stems = saved_stems(output.folder, output.files)
         for path in paths:
             stem = stem_of(path)
             if failed and absolute(path) in failed:

@@ -1,13 +1,16 @@
 """Records what the features in an output folder were made with, so that features of two kinds never mix in it."""
 
+import itertools
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.errors import SettingsError
+from utils.errors import CollisionError, SettingsError
 from utils.outputs.atomic import locked, whole_file
+from utils.outputs.files import STEM, Names, find_collision, tell_collision
 
 FILE_NAME = "settings.json"
 
@@ -15,10 +18,11 @@ Settings = dict[str, object]
 
 
 class Record(NamedTuple):
-    """The settings of one feature type, and the st_mtime that files made with them are later than."""
+    """The settings of one feature type, the st_mtime that files made with them are later than, and their names."""
 
     since: float
     settings: Settings
+    files: Names = {}  # noqa: RUF012, which nobody changes
 
 
 def record(
@@ -28,13 +32,14 @@ def record(
     overwrite: bool = False,
     dry_run: bool = False,
     defaults: Settings | None = None,
+    files: Names | None = None,
 ) -> Record:
     """Write down what features of that type are made with from now on, in addition to what is recorded already.
 
     With `overwrite`, files and settings of before do not count any longer; nor do files of the same tick of the file
     system's clock: at worst, one is made twice. With `dry_run` nothing is written. What was recorded before there
     was some option counts as made with its value in `defaults`. Raises SettingsError, also where other settings are
-    recorded, and SaveError.
+    recorded, CollisionError where `files` can be called as others are, and SaveError.
     """
     with locked(folder):
         while True:  # what is written is read again: where there are no locks, another program may have been faster
@@ -52,13 +57,15 @@ def record(
                 if changes:
                     raise refused(folder, feature_type, ", ".join(changes))
                 settings = before.settings | settings
-                if settings == before.settings:
-                    return before
-            if dry_run:
-                return Record(math.inf if before is None else before.since, settings)
+            after = Record(math.inf, settings, dict(files or {}))
+            if before is not None:
+                after = before._replace(settings=settings, files={**before.files, **after.files})
+            _check_names(folder, (records | {feature_type: after}).values())
+            if dry_run or after == before:
+                return after
             with whole_file(folder / FILE_NAME, replaces=not is_first) as file:
                 now = os.fstat(file.fileno()).st_mtime  # by the file system's clock, which may be another machine's
-                records[feature_type] = Record(now if before is None else before.since, settings)
+                records[feature_type] = after if before is not None else after._replace(since=now)
                 shown = {name: entry._asdict() for name, entry in records.items()}
                 file.write((json.dumps(shown, indent=2) + "\n").encode())
             overwrite = False
@@ -72,8 +79,8 @@ def read_records(folder: Path) -> dict[str, Record]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         for feature_type, entry in entries.items() if isinstance(entries, dict) else [("any type", None)]:
             match entry:
-                case {"since": int() | float() as since, "settings": dict() as settings}:
-                    records[feature_type] = Record(since, settings)
+                case {"since": int() | float() as since, "settings": dict() as settings, **more}:
+                    records[feature_type] = Record(since, settings, _read_names(more.get("files", {})))
                 case dict() if "settings" not in entry:  # of the first versions, which kept no `since`
                     records[feature_type] = Record(0.0, entry)
                 case _:
@@ -83,6 +90,22 @@ def read_records(folder: Path) -> dict[str, Record]:
     except ValueError as error:
         raise SettingsError(f"{path} cannot be read: {error}. Delete it, or give another --output_path") from error
     return records
+
+
+def _read_names(files: object) -> Names:
+    """Return the names of files as they were recorded. Raises ValueError."""
+    match files:
+        case dict() if all(isinstance(names, list) and names for names in files.values()):
+            if all(isinstance(name, str) and name.count(STEM) == 1 for name in itertools.chain(*files.values())):
+                return files
+    raise ValueError("no names of files")
+
+
+def _check_names(folder: Path, records: Iterable[Record]) -> None:
+    """Raise CollisionError where two files, of any features in a folder, can be called the same."""
+    pair = find_collision(itertools.chain(*(names for record in records for names in record.files.values())))
+    if pair is not None:
+        raise CollisionError(f"--output_name: in {folder}, {tell_collision(pair)}, or give another --output_path")
 
 
 def refused(folder: Path, feature_type: str, reason: str) -> SettingsError:

@@ -1,14 +1,21 @@
 """Features -> files or text. The one place that knows the names and the format of output files."""
 
+import contextlib
 import csv
 import io
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from utils.errors import MediaError
+from utils.outputs import settings
 from utils.outputs.atomic import whole_file
+from utils.outputs.files import STEM, FileOptions, Files
 from utils.results import Arrays, Features, Predictions, Span
 
 TYPES = (np.float32, np.uint8)  # of features, plain and quantized
@@ -18,35 +25,85 @@ NUM_ROWS_SHOWN = 6
 NUM_VALUES_SHOWN = 3  # at either end of a row
 
 
-def output_paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[str]:
-    """Return the paths of a video's files, one for each of its arrays."""
-    return [str(folder / f"{stem}_{suffix}.npy") for suffix in suffixes]
-
-
 def extra_path(folder: Path, stem: str, extra: str) -> Path:
     """Return the path of one of the `EXTRAS` of a video."""
     return folder / f"{stem}_{extra}.{EXTRAS[extra]}"
 
 
-def saved_stems(folder: Path, suffix: str) -> set[str]:
-    """Return the stems of the videos of which there is an array, but for those in folders below."""
-    end = f"_{suffix}.npy"
-    return {entry.name.removesuffix(end) for entry in os.scandir(folder) if entry.name.endswith(end)}
+def saved_stems(folder: Path, files: Files) -> set[str]:
+    """Return the stems of the videos that seem to have files, by names in one folder; others are in folders below."""
+    begin, end = next(iter(files.names.values()))[0].split(STEM)
+    parent, _, begin = begin.rpartition("/")
+    end = end.partition("/")[0]  # of a folder of the video's own, where there is one
+    with contextlib.suppress(FileNotFoundError):
+        return set(filter(None, (_cut(entry.name, begin, end) for entry in os.scandir(folder / parent))))
+    return set()
 
 
-def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
-    """Write each array, (N, D), as it is, to a file of its own; returns their paths. Raises SaveError."""
-    paths = output_paths(folder, stem, list(features.arrays))
-    for path, rows in zip(paths, features.arrays.values(), strict=True):
-        with whole_file(Path(path)) as file:
-            np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
+def find_stems(folder: Path, files: Files) -> list[str]:
+    """Return the stems of all videos that have their first file, but for those in output folders below."""
+    begin, end = next(iter(files.names.values()))[0].split(STEM)
+    stems = []
+    for parent, folders, names in os.walk(folder):
+        if settings.FILE_NAME in names and not os.path.samefile(parent, folder):
+            folders.clear()
+            continue
+        below = os.path.relpath(parent, folder)
+        stems += [_cut(name if below == "." else f"{below}/{name}", begin, end) for name in names]
+    return sorted(filter(None, stems))
+
+
+def _cut(name: str, begin: str, end: str) -> str:
+    """Return what is between the begin and the end of a name; nothing where it has others."""
+    fits = name.startswith(begin) and name.endswith(end)
+    return name[len(begin) : len(name) - len(end)] if fits else ""
+
+
+def save_numpy(features: Features, folder: Path, stem: str, files: Files) -> list[str]:
+    """Write each array, or each crop of it, to a file of its own; returns their paths.
+
+    Raises SaveError, and MediaError where a number is too large for its type.
+    """
+    paths = files.paths(folder, stem)
+    try:
+        for path, rows in zip(paths, lay_out(features.arrays, files), strict=True):
+            with whole_file(Path(path)) as file:
+                np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
+    except FloatingPointError as error:
+        problem = f"has features that are too large for --dtype {files.options.dtype}; leave it out"
+        raise MediaError("out_of_range", f"{stem}: {problem}") from error
     return paths
 
 
-def load_numpy(folder: Path, stem: str, suffixes: Sequence[str]) -> Arrays:
-    """Return the features that `save_numpy` wrote."""
-    paths = output_paths(folder, stem, suffixes)
-    return {suffix: np.load(path, allow_pickle=False) for suffix, path in zip(suffixes, paths, strict=True)}
+def lay_out(arrays: Arrays, files: Files) -> Iterator[npt.NDArray[Any]]:
+    """Yield what is in each file, in the order of their names.
+
+    Raises FloatingPointError for numbers that are too large for their type.
+    """
+    options = files.options
+    if options.concatenate:
+        arrays = {files.feature_type: np.concatenate([arrays[stream] for stream in files.streams], axis=-1)}
+    for suffix, names in files.names.items():
+        for crop in range(len(names)):
+            rows = arrays[suffix][:, crop] if len(names) > 1 else arrays[suffix]
+            if options.dtype is not None:
+                with np.errstate(over="raise"):
+                    rows = rows.astype(options.dtype, copy=False)
+            yield rows.T if options.transpose else rows
+
+
+def load_numpy(folder: Path, stem: str, files: Files) -> Arrays:
+    """Return the features that `save_numpy` wrote, as the extractor gave them, but rounded if they were."""
+    options, arrays = files.options, {}
+    parts = iter([np.load(path, mmap_mode="c", allow_pickle=False) for path in files.paths(folder, stem)])
+    for suffix, names in files.names.items():
+        crops = [part.T if options.transpose else part for part in itertools.islice(parts, len(names))]
+        rows = np.stack(crops, axis=1) if len(crops) > 1 else crops[0]
+        arrays[suffix] = rows.astype(np.float32) if options.dtype == "float16" else rows
+    if options.concatenate:
+        (rows,) = arrays.values()
+        arrays = dict(zip(files.streams, np.split(rows, len(files.streams), axis=-1), strict=True))
+    return arrays
 
 
 def save_timestamps(spans: Sequence[Span], folder: Path, stem: str) -> None:
@@ -73,9 +130,9 @@ def save_predictions(predictions: Predictions, spans: Sequence[Span], folder: Pa
         file.write(text.getvalue().encode(errors="replace"))
 
 
-def is_saved(folder: Path, stem: str, suffixes: Sequence[str], since: float = 0.0) -> bool:
+def is_saved(folder: Path, stem: str, files: Files, since: float = 0.0) -> bool:
     """Return True if a video's files are all there, whole, equally long, and later than the st_mtime `since`."""
-    num_rows = {_num_rows(path, since) for path in output_paths(folder, stem, suffixes)}
+    num_rows = {_num_rows(path, files.options, since) for path in files.paths(folder, stem)}
     return len(num_rows) == 1 and 0 not in num_rows
 
 
@@ -86,8 +143,8 @@ def describe(path: str, features: Features) -> str:
         lines.append(f"  {suffix} {rows.shape} {rows.dtype}, mean {rows.mean():.4f}, largest {rows.max():.4f}")
         for i, (row, (begin, end)) in enumerate(zip(rows, features.spans, strict=True), start=1):
             if i < NUM_ROWS_SHOWN or i == len(rows):
-                values = [f"{value:8.4f}" for value in row]
-                excerpt = " ".join([*values[:NUM_VALUES_SHOWN], "...", *values[-NUM_VALUES_SHOWN:]])
+                ends = row.ravel()[:NUM_VALUES_SHOWN], row.ravel()[-NUM_VALUES_SHOWN:]
+                excerpt = " ... ".join(" ".join(f"{value:8.4f}" for value in end) for end in ends)
                 lines.append(f"    {begin:8.2f} - {end:8.2f} s  {excerpt}")
             elif i == NUM_ROWS_SHOWN:
                 lines.append("    ...")
@@ -106,13 +163,14 @@ def describe_predictions(predictions: Predictions, spans: Sequence[Span] | None)
     return "\n".join(lines)
 
 
-def _num_rows(path: str, since: float) -> int:
+def _num_rows(path: str, options: FileOptions, since: float) -> int:
     """Return the number of rows in a file of features; 0 where it is not one, not whole, or not later than `since`."""
     try:
         state = os.stat(path)
         rows = np.load(path, mmap_mode="r", allow_pickle=False) if state.st_mtime > since else None
     except (OSError, EOFError, ValueError):  # also where the file is shorter than its header says
         return 0
-    if not isinstance(rows, np.memmap) or rows.ndim not in (2, 3) or rows.dtype not in TYPES:
+    types = TYPES if options.dtype is None else (np.dtype(options.dtype),)
+    if not isinstance(rows, np.memmap) or rows.ndim < 2 or rows.dtype not in types:
         return 0
-    return len(rows) if state.st_size == rows.offset + rows.nbytes else 0
+    return rows.shape[-1 if options.transpose else 0] if state.st_size == rows.offset + rows.nbytes else 0

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from utils.flow_colours import colour_flow, colour_wheel
 from utils.outputs.atomic import locked, whole_file
-from utils.outputs.writers import output_paths
+from utils.outputs.files import Files
+from utils.outputs.writers import lay_out
 from utils.report import Report, page_path
 from utils.report.pictures import Array, colour, find_centres, on_axis, save_picture
 from utils.report.render import clock, url, write_html
@@ -41,7 +42,9 @@ Plot = dict[str, Any]
 Predict = Callable[[Arrays], Predictions] | None
 
 
-def add_page(report: Report, stem: str, path: str, features: Features, sketch: "Sketch", predict: Predict) -> None:
+def add_page(
+    report: Report, stem: str, path: str, features: Features, sketch: "Sketch", predict: Predict, files: Files
+) -> None:
     """Add what an extractor made of a video to its page, if there is room; `predict` is its, if it knows classes.
 
     Raises SaveError.
@@ -52,7 +55,7 @@ def add_page(report: Report, stem: str, path: str, features: Features, sketch: "
             return
         plots = _Plots(page_path(report.folder, stem).parent, report.feature_type, features.spans, features.seconds)
         plots.draw(features.arrays, sketch, predict(features.arrays) if predict else None)
-        part = _describe(stem, path, features) | {"title": report.title, "plots": plots.plots}
+        part = _describe(stem, path, features, files) | {"title": report.title, "plots": plots.plots}
         with whole_file(plots.folder / f"{report.feature_type}.json") as file:
             file.write(json.dumps(part).encode())
         _write_page(report.folder, stem)
@@ -72,8 +75,7 @@ def _write_page(report: Path, stem: str) -> None:
     write_html(page, "page.html", "page.js", **names, **links, **values)
 
 
-def _describe(stem: str, path: str, features: Features) -> dict[str, Any]:
-    spans, files = features.spans, output_paths(Path(), os.path.basename(stem), list(features.arrays))
+def _describe(stem: str, path: str, features: Features, files: Files) -> dict[str, Any]:
     return {
         "path": os.path.abspath(path),
         "seconds": features.seconds,
@@ -81,10 +83,10 @@ def _describe(stem: str, path: str, features: Features) -> dict[str, Any]:
         "missing": features.missing,
         "arrays": [
             {"file": file, "shape": rows.shape, "type": str(rows.dtype), "bad": bad}
-            for file, rows in zip(files, features.arrays.values(), strict=True)
+            for file, rows in zip(files.paths(Path(), stem), lay_out(features.arrays, files), strict=True)
             for bad in [int((~np.isfinite(rows)).sum())]  # infinite or no numbers
         ],
-        "rows": _describe_rows(spans),
+        "rows": _describe_rows(features.spans),
     }
 
 
