@@ -39,8 +39,7 @@ def save(folder: Path, stem: str, files: Files = I3D, value: float = 0.0) -> Non
 
 def pack_all(path: Path, folder: Path, files: Files = I3D, key: str = "{stem}/{suffix}") -> tuple[int, int, int]:
     found, since = find_files(folder, files.feature_type, files.streams, FileOptions())
-    packed = pack(path, folder, found, since, key)
-    return packed.packed, packed.new, packed.left_out
+    return pack(path, folder, found, since, key)
 
 
 def contents(path: Path) -> dict[str, object]:
@@ -92,8 +91,8 @@ def test_what_is_packed_is_what_the_folder_records(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--concatenate: the i3d features in .* were not saved so"):
         find_files(tmp_path, "i3d", ("rgb", "flow"), FileOptions(concatenate=True))
     for wrong, message in [
-        ("{suffix}/{stem}", "two files are called rgb/{stem}"),
-        ("{stem}/{crop}", "two files are called {stem}/0"),
+        ("{suffix}/{stem}", "of one video two are rgb/{stem}"),
+        ("{stem}/{crop}", "of one video two are {stem}/0"),
         ("{crop}{stem}{suffix}", None),
     ]:
         if message is None:
@@ -255,13 +254,13 @@ def test_the_program_packs_what_it_saved_and_a_full_disk_leaves_the_file_as_it_w
     assert collides.status == 0, collides.stderr
     collides = run_program(*sights, "--output_name", "{stem}", "--concatenate", "--dry_run", output=output)
     assert collides.status == 2
-    assert "of two videos vggish/{stem}.npy and {stem}.npy can be the same file" in collides.stderr
+    assert "of two videos vggish/{stem}.npy and {stem}.npy can be the same" in collides.stderr
 
     path = tmp_path / "all.h5"
     command = ["--feature_type", "vggish", "--output_path", output, "--pack", path]
     packed = run_program(*command)
     assert (packed.status, packed.stderr) == (0, "")
-    assert packed.stdout == f"{path}: videos with packed vggish features: 2, new or changed: 2\n"
+    assert packed.stdout == f"{path}: vggish features of 2 videos, new or changed: 2\n"
     with h5py.File(path) as file:
         for stem in "ab":
             assert (file[f"{stem}/vggish"][()] == np.load(output / "vggish" / f"{stem}.npy")).all()
