@@ -12,6 +12,7 @@ import pytest
 
 import main
 import models
+from models.run import run
 from tests.helpers.oracles import REPOSITORY
 from utils import cli
 
@@ -79,6 +80,17 @@ def test_values_reach_the_options_of_the_extractor_and_the_common_ones() -> None
     assert command.run.video_paths == ("a", "b")
     assert command.decode.max_loss == 0.5
     assert command.run.output_folder is None
+
+
+def test_rows_that_are_pictures_are_neither_joined_nor_turned(capsys: pytest.CaptureFixture[str]) -> None:
+    class Maps(models.load_config("vggish")):  # type: ignore[misc]
+        has_maps = True
+
+    arguments = [*SAVING.replace("i3d", "vggish").split(), "--transpose"]
+    with pytest.raises(SystemExit) as ended:
+        run(cli.parse(arguments, {"vggish": Maps}))
+    assert ended.value.code == 2
+    assert "--transpose: the rows of vggish features are pictures" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

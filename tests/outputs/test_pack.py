@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -142,6 +144,8 @@ def test_names_of_any_letters_are_keys(tmp_path: Path) -> None:
     assert pack_all(tmp_path / "a.h5", tmp_path, VGG, "{stem}/v") == (6, 6, 0)
     names = [stem.replace("\udcff\udc80", "\\udcff\\udc80") for stem in stems]
     assert contents(tmp_path / "a.h5").keys() == {f"{name}/v" for name in names}
+    assert pack_all(tmp_path / "b.h5", tmp_path, VGG, "\udcfe/{stem}") == (6, 6, 0)
+    assert contents(tmp_path / "b.h5").keys() == {f"\\udcfe/{name}" for name in names}
     save(tmp_path, "\\udcff\\udc80", VGG)
     with pytest.raises(CannotStartError, match="two videos have names that are the same in UTF-8"):
         pack_all(tmp_path / "a.h5", tmp_path, VGG, "{stem}/v")
@@ -221,6 +225,22 @@ def test_a_link_stays_one_and_what_another_program_adds_meanwhile_is_not_lost(
         pack_all(tmp_path / "file.h5", tmp_path, VGG)
     monkeypatch.undo()
     assert contents(tmp_path / "file.h5").keys() == {"a/vggish/x"}
+
+
+def test_a_ctrl_c_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> bool:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.2)
+        return True
+
+    for stem in "abc":
+        save(tmp_path, stem, VGG)
+    other_file(tmp_path / "a.h5", "fine")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr("utils.outputs.pack._put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack_all(tmp_path / "a.h5", tmp_path, VGG)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_the_program_packs_what_it_saved_and_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:

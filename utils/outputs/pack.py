@@ -94,7 +94,7 @@ def pack(path: Path, folder: Path, files: Files, since: float, key: str) -> tupl
     if before is not None and not path.is_file():
         raise CannotStartError(f"{path}: this is no file; name another one")
     sweep(path.parent)
-    names = ([key.replace(STEM, _text(stem)) for key in keys] for stem in whole)
+    names = ([_text(key.replace(STEM, stem)) for key in keys] for stem in whole)
     videos = zip(names, (files.paths(folder, stem) for stem in whole), strict=True)
     with whole_file(path) as part, ThreadPoolExecutor(1) as thread:  # to which no Ctrl-C comes
         if before is not None:
@@ -106,9 +106,9 @@ def pack(path: Path, folder: Path, files: Files, since: float, key: str) -> tupl
         except KeyboardInterrupt as error:
             target.keep(error)
             raise
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+        except (CannotStartError, OSError, RuntimeError, KeyError, ValueError) as error:
             target.check()
-            if before is None:
+            if before is None or isinstance(error, CannotStartError):
                 raise
             raise CannotStartError(f"{path}: not a whole HDF5 file ({error}); move it away, or name another") from error
         target.check()
@@ -120,7 +120,7 @@ def pack(path: Path, folder: Path, files: Files, since: float, key: str) -> tupl
 def _add(
     target: _ErrorKeeper, is_new: bool, path: Path, videos: Iterable[tuple[list[str], list[str]]], feature_type: str
 ) -> int:
-    """Add the features of videos, given as names of datasets and files; return of how many there are new ones."""
+    """Add the features of videos, given as names of datasets and files; return how many have something new."""
     num_new = 0
     with h5py.File(target, "w" if is_new else "r+") as hdf5:
         for names, saved in videos:
@@ -166,5 +166,6 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _text(stem: str) -> str:
-    return stem.encode("utf-8", "backslashreplace").decode()
+def _text(name: str) -> str:
+    """Return a name without lone surrogates, which HDF5 does not take."""
+    return name.encode("utf-8", "backslashreplace").decode()
