@@ -17,7 +17,7 @@ from utils import cli
 from utils.devices import resolve, workers_on
 from utils.errors import CannotStartError, CollisionError, SaveError
 from utils.outputs import atomic, resume
-from utils.outputs.files import STEM, Files
+from utils.outputs.files import STEM, Files, check_apart
 from utils.outputs.status_log import StatusLog, failed_before
 from utils.outputs.writers import extra_path
 from utils.progress import Progress, start_log
@@ -77,7 +77,7 @@ def run(command: cli.Command) -> int:
     if job.report:
         begin_report(job.report, command, job)
     where = ", ".join(devices) if options.ray is None else f"the Ray cluster {options.ray}"
-    log.info("Extracting %s features of %s on %s", job.feature_type, count_videos(paths), where)
+    log.info("Extracting %s features of %s on %s", job.feature_type, count_videos(len(paths)), where)
     return _extract(job, paths, options)
 
 
@@ -90,7 +90,8 @@ def _name_files(command: cli.Command, extras: Sequence[str]) -> Files:
         if config.has_maps and name in ("concatenate", "transpose"):
             raise ValueError(f"--{name}: the rows of {command.feature_type} features are pictures")
     files = Files(command.feature_type, config.suffixes, config.num_crops, options)
-    files.check_beside(str(extra_path(Path(), STEM, extra)) for extra in extras)
+    names = [*files.all_names, *(str(extra_path(Path(), STEM, extra)) for extra in extras)]
+    check_apart(f"--output_name {options.output_name}", names)
     return files
 
 
@@ -209,6 +210,7 @@ def _pending(job: Job, paths: list[str], options: cli.RunOptions, note: Callable
 def _remove_unfinished(job: Job, paths: list[str]) -> None:
     """Remove what workers that were killed have left unfinished."""
     if job.output:
-        files = (file for path in paths for file in job.output.paths(job.stem(path)))
-        for folder in {os.path.dirname(file) for file in files} | {str(job.output.folder)}:
+        top = job.output.folder
+        files = (file for stem in map(job.stem, paths) for file in [str(top / stem), *job.output.paths(stem)])
+        for folder in {*map(os.path.dirname, files), str(top)}:
             atomic.sweep(Path(folder))

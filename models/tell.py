@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from models.extraction import Job
@@ -54,7 +54,7 @@ def tell_plan(command: cli.Command, job: Job, paths: list[str], pending: Callabl
 
     num_pending = sum(path is not None for path in pending(count))
     plan = [f"{num_pending} to extract on {', '.join(job.devices)}", *(f"{n} {what}" for what, n in others.items())]
-    write(f"{job.feature_type} features of {count_videos(paths)}: {'; '.join(plan)}", sys.stdout)
+    write(f"{job.feature_type} features of {count_videos(len(paths))}: {'; '.join(plan)}", sys.stdout)
     return cli.EXIT_OK
 
 
@@ -79,10 +79,11 @@ def tell_pack(command: cli.Command) -> int:
     folder, key = Path(options.output_folder), options.key or "{stem}/{suffix}"
     try:
         files, since = find_files(folder, command.feature_type, command.config.suffixes, command.files)
-        packed = pack(Path(options.pack), folder, files, since, key)
+        num_packed, num_new, num_left_out = pack(Path(options.pack), folder, files, since, key)
     except ValueError as error:
         command.error(str(error))
-    write(f"{options.pack}: {packed}", sys.stdout)
+    told = f"{options.pack}: {command.feature_type} features of {count_videos(num_packed)}, new or changed: {num_new}"
+    write(told + (f", left out as not whole: {num_left_out}" if num_left_out else ""), sys.stdout)
     return cli.EXIT_OK
 
 
@@ -108,6 +109,6 @@ def end_report(report: Report) -> None:
         log.info("The report is in %s", write_overview(report.folder.parent))
 
 
-def count_videos(paths: Sequence[str]) -> str:
-    """Return how many videos there are, in words."""
-    return "1 video" if len(paths) == 1 else f"{len(paths)} videos"
+def count_videos(number: int) -> str:
+    """Return a number of videos, in words."""
+    return "1 video" if number == 1 else f"{number} videos"

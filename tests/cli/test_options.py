@@ -13,8 +13,11 @@ import pytest
 import main
 import models
 from models import recipes
+from models.run import run
 from tests.helpers.oracles import REPOSITORY
 from utils import cli
+
+SAVING = "--feature_type i3d --video_paths a --on_extraction save_numpy --device_ids cpu"
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 2) -> str:
@@ -82,6 +85,17 @@ def test_values_reach_the_options_of_the_extractor_and_the_common_ones() -> None
     assert command.run.output_folder is None
 
 
+def test_rows_that_are_pictures_are_neither_joined_nor_turned(capsys: pytest.CaptureFixture[str]) -> None:
+    class Maps(models.load_config("vggish")):  # type: ignore[misc]
+        has_maps = True
+
+    arguments = [*SAVING.replace("i3d", "vggish").split(), "--transpose"]
+    with pytest.raises(SystemExit) as ended:
+        run(cli.parse(arguments, {"vggish": Maps}))
+    assert ended.value.code == 2
+    assert "--transpose: the rows of vggish features are pictures" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -103,6 +117,19 @@ def test_values_reach_the_options_of_the_extractor_and_the_common_ones() -> None
         ("--feature_type i3d --video_paths a --report 0", "--report .*save_numpy"),
         ("--feature_type i3d --video_paths a --on_extraction save_numpy --report -1", "--report -1"),
         ("--feature_type i3d --report_only --overwrite", "--report_only and --overwrite"),
+        ("--feature_type i3d --pack a.h5 --video_paths a", "--pack and --video_paths"),
+        ("--feature_type i3d --pack a.h5 --status", "--status and --pack"),
+        ("--feature_type i3d --pack a.h5 --key {suffix}", "--key {suffix}: must have {stem}"),
+        ("--feature_type i3d --video_paths a --key {stem}", "--key {stem}: is for --pack"),
+        ("--feature_type i3d --video_paths a --transpose", "--transpose .*save_numpy"),
+        (f"{SAVING} --dtype float64", "float64"),
+        (f"{SAVING} --output_name {{suffix}}", "--output_name {suffix}: must have {stem}"),
+        (f"{SAVING} --output_name {{stem}}", "of one video two are {stem}.npy"),
+        (f"{SAVING} --output_name {{stem}}_{{crop}} --streams rgb", "{crop} is for files of one crop each"),
+        (
+            f"{SAVING} --output_name {{stem}} --concatenate --save_timestamps",
+            "of two videos {stem}.npy and {stem}_time",
+        ),
         ("--feature_type i3d --video_paths a --streams rgb --keep_flow", "--keep_flow: there is no flow"),
         ("--feature_type i3d --video_paths a --stack_size 8", "--stack_size 8: .* at least 9"),
         ("--feature_type i3d --video_paths a --stack_size many", "many"),

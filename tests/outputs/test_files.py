@@ -1,12 +1,13 @@
 """The names of files of features, and what in them can be the same."""
 
+import contextlib
 import itertools
 import pickle
 from pathlib import Path
 
 import pytest
 
-from utils.outputs.files import FileOptions, Files, find_collision
+from utils.outputs.files import FileOptions, Files, check_apart
 
 STREAMS = ("rgb", "flow")
 
@@ -53,7 +54,7 @@ def test_files_are_called_as_the_template_says_a_crop_by_its_number(found: list[
         ("./{stem}_{suffix}", "must be a relative path"),
         ("a//{stem}_{suffix}", "must be a relative path"),
         ("{stem}_{suffix}/", "must be a relative path"),
-        ("{stem}", "two files are called {stem}.npy"),
+        ("{stem}", "of one video two are {stem}.npy"),
         ("{suffix}/{stem}_{crop}", "{crop} is for files of one crop each"),
         (f"{'x' * 40}{{stem}}_{{suffix}}", "too long for a file's name"),
     ],
@@ -74,21 +75,12 @@ def test_names_that_can_be_the_same_are_found_and_no_others() -> None:
     stems = ["".join(some) for number in (1, 2, 3, 4) for some in itertools.product(parts, repeat=number)]
     templates = [f"{begin}{{stem}}{end}.npy" for begin in ("", "a", "rgb/") for end in PIECES]
     filled = {template: {template.replace("{stem}", stem) for stem in stems} for template in templates}
-    for one, other in itertools.combinations(templates, 2):
-        assert (find_collision([one, other]) is not None) == (not filled[one].isdisjoint(filled[other])), (one, other)
-    assert find_collision(["{stem}.npy", "{stem}.npy"]) is not None
-    assert find_collision(["{stem}_rgb.npy", "{stem}_flow.npy", "rgb/{stem}.npy"]) == (
-        "{stem}_rgb.npy",
-        "rgb/{stem}.npy",
-    )
-
-
-def test_what_is_saved_beside_features_is_no_file_of_another_video() -> None:
-    Files("i3d", STREAMS).check_beside(["{stem}_timestamps.npy", "{stem}_predictions.csv"])
-    alone = Files("i3d", ("rgb",), options=FileOptions(output_name="{stem}"))
-    alone.check_beside(["{stem}_predictions.csv"])
-    with pytest.raises(ValueError, match=r"of two videos \{stem\}\.npy and \{stem\}_timestamps\.npy can be the same"):
-        alone.check_beside(["{stem}_timestamps.npy"])
+    for pair in itertools.combinations(templates, 2):
+        one, other = (filled[template] for template in pair)
+        with contextlib.nullcontext() if one.isdisjoint(other) else pytest.raises(ValueError, match="can be the same"):
+            check_apart("", pair)
+    with pytest.raises(ValueError, match=r"^x: of one video two are \{stem\}\.npy"):
+        check_apart("x", ["{stem}.npy", "{stem}_rgb", "{stem}.npy"])
 
 
 def test_files_are_the_same_when_they_come_out_of_a_pickle() -> None:

@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -40,8 +42,7 @@ def save(folder: Path, stem: str, files: Files = I3D, value: float = 0.0) -> Non
 
 def pack_all(path: Path, folder: Path, files: Files = I3D, key: str = "{stem}/{suffix}") -> tuple[int, int, int]:
     found, since = find_files(folder, files.feature_type, files.streams, FileOptions())
-    packed = pack(path, folder, found, since, key)
-    return packed.packed, packed.new, packed.left_out
+    return pack(path, folder, found, since, key)
 
 
 def contents(path: Path) -> dict[str, object]:
@@ -93,8 +94,8 @@ def test_what_is_packed_is_what_the_folder_records(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--concatenate: the i3d features in .* were not saved so"):
         find_files(tmp_path, "i3d", ("rgb", "flow"), FileOptions(concatenate=True))
     for wrong, message in [
-        ("{suffix}/{stem}", "two files are called rgb/{stem}"),
-        ("{stem}/{crop}", "two files are called {stem}/0"),
+        ("{suffix}/{stem}", "of one video two are rgb/{stem}"),
+        ("{stem}/{crop}", "of one video two are {stem}/0"),
         ("{crop}{stem}{suffix}", None),
     ]:
         if message is None:
@@ -144,6 +145,8 @@ def test_names_of_any_letters_are_keys(tmp_path: Path) -> None:
     assert pack_all(tmp_path / "a.h5", tmp_path, VGG, "{stem}/v") == (6, 6, 0)
     names = [stem.replace("\udcff\udc80", "\\udcff\\udc80") for stem in stems]
     assert contents(tmp_path / "a.h5").keys() == {f"{name}/v" for name in names}
+    assert pack_all(tmp_path / "b.h5", tmp_path, VGG, "\udcfe/{stem}") == (6, 6, 0)
+    assert contents(tmp_path / "b.h5").keys() == {f"\\udcfe/{name}" for name in names}
     save(tmp_path, "\\udcff\\udc80", VGG)
     with pytest.raises(CannotStartError, match="two videos have names that are the same in UTF-8"):
         pack_all(tmp_path / "a.h5", tmp_path, VGG, "{stem}/v")
@@ -225,6 +228,22 @@ def test_a_link_stays_one_and_what_another_program_adds_meanwhile_is_not_lost(
     assert contents(tmp_path / "file.h5").keys() == {"a/vggish/x"}
 
 
+def test_a_ctrl_c_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> bool:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.2)
+        return True
+
+    for stem in "abc":
+        save(tmp_path, stem, VGG)
+    other_file(tmp_path / "a.h5", "fine")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr("utils.outputs.pack._put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack_all(tmp_path / "a.h5", tmp_path, VGG)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_the_program_packs_what_it_saved_and_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     for name, seconds in (("a", 2.0), ("b", 3.0)):
         write_wav(tmp_path / f"{name}.wav", chord(seconds, 16_000), 16_000)
@@ -256,13 +275,13 @@ def test_the_program_packs_what_it_saved_and_a_full_disk_leaves_the_file_as_it_w
     assert collides.status == 0, collides.stderr
     collides = run_program(*sights, "--output_name", "{stem}", "--concatenate", "--dry_run", output=output)
     assert collides.status == 2
-    assert "of two videos vggish/{stem}.npy and {stem}.npy can be the same file" in collides.stderr
+    assert "of two videos vggish/{stem}.npy and {stem}.npy can be the same" in collides.stderr
 
     path = tmp_path / "all.h5"
     command = ["--feature_type", "vggish", "--output_path", output, "--pack", path]
     packed = run_program(*command)
     assert (packed.status, packed.stderr) == (0, "")
-    assert packed.stdout == f"{path}: videos with packed vggish features: 2, new or changed: 2\n"
+    assert packed.stdout == f"{path}: vggish features of 2 videos, new or changed: 2\n"
     with h5py.File(path) as file:
         for stem in "ab":
             assert (file[f"{stem}/vggish"][()] == np.load(output / "vggish" / f"{stem}.npy")).all()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from tests.helpers.oracles import REPOSITORY
 from utils.errors import SaveError, SettingsError
-from utils.outputs.files import Files
+from utils.outputs.files import FileOptions, Files
 from utils.outputs.resume import Output, pending_videos, prepare, probe
 from utils.outputs.settings import read_records
 from utils.outputs.status_log import StatusLog
@@ -49,6 +50,34 @@ def test_what_was_made_with_the_same_settings_is_done(tmp_path: Path) -> None:
     assert pending(ready(folder)) == (VIDEOS, [])
     path = save(folder, "b")
     assert pending(ready(folder)) == (["a.mp4"], [Row("dir/b.mp4", "skipped", outputs=[path])])
+
+
+def test_a_folder_keeps_to_one_format_of_files_and_an_old_one_to_the_default(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"i3d": {"since": 0, "settings": {"stack_size": 64}}}')
+    path = save(tmp_path, "b")
+    for option, value in [("transpose", True), ("dtype", "float16"), ("output_name", "{stem}"), ("concatenate", True)]:
+        files = Files("i3d", ("rgb",), options=FileOptions(**{option: value}))  # type: ignore[arg-type]
+        with pytest.raises(SettingsError, match=f"features: {option} was"):
+            prepare(tmp_path, files, {"stack_size": 64}, [])
+    assert pending(ready(tmp_path)) == (["a.mp4"], [Row("dir/b.mp4", "skipped", outputs=[path])])
+    joined = Files("i3d", ("rgb",), options=FileOptions(concatenate=True))
+    prepare(tmp_path, joined, {}, [], overwrite=True)
+    prepare(tmp_path, joined, {}, [])
+    with pytest.raises(SettingsError, match=r"concatenate was \['rgb'\] and is \['rgb', 'flow'\]"):
+        prepare(tmp_path, replace(joined, streams=("rgb", "flow")), {}, [])
+
+
+@pytest.mark.parametrize("template", ["{suffix}/{stem}", "{stem}/{suffix}", "all/{stem}/x{suffix}"])
+def test_videos_are_done_by_the_files_that_the_template_names(tmp_path: Path, template: str) -> None:
+    files = Files("i3d", ("rgb", "flow"), options=FileOptions(output_name=template))
+    output = prepare(tmp_path, files, {}, [])
+    assert pending(output) == (VIDEOS, [])
+    paths = output.paths("b")
+    for path in paths:
+        assert not output.has_features("b")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(save(tmp_path, "b"), path)
+    assert pending(output) == (["a.mp4"], [Row("dir/b.mp4", "skipped", outputs=paths)])
 
 
 def test_files_that_nobody_knows_how_they_were_made_are_left_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import pytest
 
-from utils.errors import SettingsError
+from utils.errors import CollisionError, SettingsError
 from utils.outputs.atomic import whole_file
 from utils.outputs.settings import Record, Settings, read_records, record
 
@@ -43,6 +43,24 @@ def test_what_was_recorded_before_there_was_an_option_counts_as_its_default(tmp_
     assert later == Record(first.since, {"tail": "drop", "hop": 0.96})
     with pytest.raises(SettingsError, match=r"features: hop was 0\.96 and is 0\.32\."):
         record(tmp_path, "vggish", {"tail": "drop", "hop": 0.32})
+
+
+def test_names_of_files_are_recorded_by_their_suffix_and_refused_where_two_can_be_the_same(tmp_path: Path) -> None:
+    first = record(tmp_path, "i3d", {}, files={"rgb": ["{stem}_rgb.npy"]})
+    both = record(tmp_path, "i3d", {}, files={"flow": ["{stem}_flow.npy"]})
+    assert both == Record(first.since, {}, {"rgb": ["{stem}_rgb.npy"], "flow": ["{stem}_flow.npy"]})
+    text = (tmp_path / "settings.json").read_bytes()
+    for feature_type, files in [
+        ("i3d", {"x": ["{stem}_rgb.npy"]}),
+        ("vggish", {"vggish": ["{stem}.npy"]}),
+        ("vggish", {"vggish": ["a/{stem}.npy", "{stem}_flow.npy"]}),
+    ]:
+        with pytest.raises(CollisionError, match=f"^--output_name: in {tmp_path}: .*or give another --output_path"):
+            record(tmp_path, feature_type, {}, files=files)
+        assert (tmp_path / "settings.json").read_bytes() == text
+    record(tmp_path, "vggish", {}, files={"vggish": ["{stem}_vggish.npy"]})
+    record(tmp_path, "i3d", {}, overwrite=True, files={"i3d": ["{stem}_rgb.npy"]})
+    assert read_records(tmp_path)["i3d"].files == {"i3d": ["{stem}_rgb.npy"]}
 
 
 def test_with_overwrite_no_file_of_before_is_later_than_since_and_each_after_a_tick_is(tmp_path: Path) -> None:
@@ -148,7 +166,17 @@ def test_a_dry_run_tells_what_was_recorded_and_writes_nothing(tmp_path: Path) ->
     assert (tmp_path / "settings.json").read_bytes() == text
 
 
-UNREADABLE = ["", "[1]", '{"i3d": 3}', '{"i3d": {"since": "today", "settings": {}}}', '{"i3d": {"settings": {}}}']
+NO_NAMES = [
+    f'{{"i3d": {{"since": 0, "settings": {{}}, "files": {files}}}}}' for files in ("3", '{"a": []}', '{"a": ["x"]}')
+]
+UNREADABLE = [
+    *NO_NAMES,
+    "",
+    "[1]",
+    '{"i3d": 3}',
+    '{"i3d": {"since": "today", "settings": {}}}',
+    '{"i3d": {"settings": {}}}',
+]
 
 
 @pytest.mark.parametrize("text", [*UNREADABLE, "\udcff"])

@@ -57,7 +57,9 @@ class Files:
     options: FileOptions = dataclasses.field(default_factory=FileOptions)
 
     def __post_init__(self) -> None:
-        self.check_beside([])
+        for part in itertools.chain(*(name.split("/") for name in self.all_names)):
+            if len(os.fsencode(part.replace(STEM, "x" * MOST_STEM_BYTES))) > _MOST_NAME_BYTES:
+                raise ValueError(f"--output_name {self.options.output_name}: {part} is too long for a file's name")
 
     @cached_property
     def names(self) -> Names:
@@ -66,6 +68,10 @@ class Files:
         num_files = self.num_crops if "{crop}" in template else 1
         return fill_template("--output_name", template, dict.fromkeys(suffixes, num_files), ending=".npy")
 
+    @cached_property
+    def all_names(self) -> list[str]:
+        return list(itertools.chain(*self.names.values()))
+
     @property
     def settings(self) -> dict[str, object]:
         """What a folder keeps to. Of what is joined it keeps the streams, which the name does not tell."""
@@ -73,16 +79,7 @@ class Files:
 
     def paths(self, folder: Path, stem: str) -> list[str]:
         """Return the paths of a video's files, one for each of its arrays, or for each crop of each."""
-        return [str(folder / name.replace(STEM, stem)) for name in itertools.chain(*self.names.values())]
-
-    def check_beside(self, others: Iterable[str]) -> None:
-        """Raise ValueError if two files, of one video or of two, can have the same name, `others` among them."""
-        pair = find_collision([*itertools.chain(*self.names.values()), *others])
-        if pair is not None:
-            raise ValueError(f"--output_name {self.options.output_name}: {tell_collision(pair)}")
-        for part in itertools.chain(*(name.split("/") for name in itertools.chain(*self.names.values()))):
-            if len(os.fsencode(part.replace(STEM, "x" * MOST_STEM_BYTES))) > _MOST_NAME_BYTES:
-                raise ValueError(f"--output_name {self.options.output_name}: {part} is too long for a file's name")
+        return [str(folder / name.replace(STEM, stem)) for name in self.all_names]
 
 
 def check_template(name: str, template: str) -> None:
@@ -96,29 +93,25 @@ def check_template(name: str, template: str) -> None:
         raise ValueError(f"{name} {template}: must be a relative path, without empty parts, . and ..")
 
 
-def fill_template(name: str, template: str, num_files: Mapping[str, int], ending: str = "") -> dict[str, list[str]]:
-    """Return the names of the files, or one a crop, of each suffix, in which `{stem}` is left. Raises ValueError."""
+def fill_template(name: str, template: str, num_files: Mapping[str, int], ending: str = "") -> Names:
+    """Return the names of the files, so many of each suffix. Raises ValueError, with the option's name."""
     if "{crop}" in template and 1 in num_files.values():
         raise ValueError(f"{name} {template}: {{crop}} is for files of one crop each, of several --crops")
-    return {
+    names = {
         suffix: [template.replace("{suffix}", suffix).replace("{crop}", str(i)) + ending for i in range(number)]
         for suffix, number in num_files.items()
     }
+    check_apart(f"{name} {template}", itertools.chain(*names.values()))
+    return names
 
 
-def find_collision(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return two names that can be the same when the stems of two videos, or of one, are filled in."""
-    for pair in itertools.combinations(names, 2):
-        (begin, end), (other_begin, other_end) = (name.split(STEM) for name in pair)
-        shorter, longer = sorted([begin, other_begin], key=len)
-        shorter_end, longer_end = sorted([end, other_end], key=len)
-        if longer.startswith(shorter) and longer_end.endswith(shorter_end):
-            return pair
-    return None
-
-
-def tell_collision(pair: tuple[str, str]) -> str:
-    """Return what is wrong with two names, and the way out."""
-    one, other = pair
-    same = f"two files are called {one}" if one == other else f"of two videos {one} and {other} can be the same file"
-    return f"{same}; tell them apart, as with {{suffix}}"
+def check_apart(subject: str, names: Iterable[str]) -> None:
+    """Raise ValueError if two names can be the same when the stems of two videos, or of one, are filled in."""
+    for one, other in itertools.combinations(names, 2):
+        (begin, end), (other_begin, other_end) = one.split(STEM), other.split(STEM)
+        begins_alike = begin.startswith(other_begin) or other_begin.startswith(begin)
+        if begins_alike and (end.endswith(other_end) or other_end.endswith(end)):
+            problem = (
+                f"of one video two are {one}" if one == other else f"of two videos {one} and {other} can be the same"
+            )
+            raise ValueError(f"{subject}: {problem}; tell them apart, as with {{suffix}}")

@@ -1,12 +1,13 @@
 """The features of an output folder in one HDF5 file, beside those of others. Needs h5py."""
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from utils.errors import CannotStartError, SettingsError
 from utils.outputs.atomic import saving, sweep, whole_file
-from utils.outputs.files import STEM, FileOptions, Files, Names, fill_template, find_collision, tell_collision
+from utils.outputs.files import STEM, FileOptions, Files, fill_template
 from utils.outputs.settings import FILE_NAME, read_records
 from utils.outputs.writers import find_stems, is_saved
 
@@ -45,19 +46,6 @@ class _ErrorKeeper:
         return partial(self._call, name)
 
 
-class Packed(NamedTuple):
-    """How many videos' features are in the file, of how many that was not so before, and how many were left out."""
-
-    feature_type: str
-    packed: int
-    new: int
-    left_out: int
-
-    def __str__(self) -> str:
-        left_out = f"; left out, because their files are not whole: {self.left_out}" if self.left_out else ""
-        return f"videos with packed {self.feature_type} features: {self.packed}, new or changed: {self.new}{left_out}"
-
-
 def find_files(folder: Path, feature_type: str, suffixes: Sequence[str], given: FileOptions) -> tuple[Files, float]:
     """Return which files a folder has for some of the suffixes, by its settings, and the st_mtime they are later than.
 
@@ -84,14 +72,16 @@ def find_files(folder: Path, feature_type: str, suffixes: Sequence[str], given: 
     return files, record.since
 
 
-def pack(path: Path, folder: Path, files: Files, since: float, key: str) -> Packed:
+def pack(path: Path, folder: Path, files: Files, since: float, key: str) -> tuple[int, int, int]:
     """Put the features of all videos that are whole into the HDF5 file at `path`, in addition to what it holds.
 
-    It appears whole or not at all. The names of datasets are made from the template `key`; bytes of a video's name
-    that are no UTF-8 are written as `\\udcff`. Raises ValueError for a key that names two datasets the same, and
-    CannotStartError and SaveError, after which the file is as it was.
+    Returns how many videos these are, how many of them are new or have changed, and how many others are not whole. The
+    names of datasets are made from the template `key`; bytes of a video's name that are no UTF-8 become `\\udcff` and
+    the like. Raises ValueError for a key that names two datasets the same, and CannotStartError and SaveError. The file
+    appears whole or not at all, and what it holds already stays.
     """
-    keys = _name_datasets(key, files.names)
+    num_files = {suffix: len(names) for suffix, names in files.names.items()}
+    keys = list(itertools.chain(*fill_template("--key", key, num_files).values()))
     stems = find_stems(folder, files)
     if len({_text(stem) for stem in stems}) < len(stems):
         raise CannotStartError(f"{folder}: two videos have names that are the same in UTF-8")
@@ -104,7 +94,7 @@ def pack(path: Path, folder: Path, files: Files, since: float, key: str) -> Pack
     if before is not None and not path.is_file():
         raise CannotStartError(f"{path}: this is no file; name another one")
     sweep(path.parent)
-    names = ([key.replace(STEM, _text(stem)) for key in keys] for stem in whole)
+    names = ([_text(key.replace(STEM, stem)) for key in keys] for stem in whole)
     videos = zip(names, (files.paths(folder, stem) for stem in whole), strict=True)
     with whole_file(path) as part, ThreadPoolExecutor(1) as thread:  # to which no Ctrl-C comes
         if before is not None:
@@ -116,31 +106,21 @@ def pack(path: Path, folder: Path, files: Files, since: float, key: str) -> Pack
         except KeyboardInterrupt as error:
             target.keep(error)
             raise
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+        except (CannotStartError, OSError, RuntimeError, KeyError, ValueError) as error:
             target.check()
-            if before is None:
+            if before is None or isinstance(error, CannotStartError):
                 raise
             raise CannotStartError(f"{path}: not a whole HDF5 file ({error}); move it away, or name another") from error
         target.check()
         if _identity(path) != before:
             raise CannotStartError(f"{path}: another program has changed it meanwhile; run again")
-    return Packed(files.feature_type, len(whole), num_new, len(stems) - len(whole))
-
-
-def _name_datasets(key: str, names: Names) -> list[str]:
-    """Return what the dataset of each file is called, `{stem}` left in. Raises ValueError."""
-    filled = fill_template("--key", key, {suffix: len(of_suffix) for suffix, of_suffix in names.items()})
-    keys = [name for of_suffix in filled.values() for name in of_suffix]
-    pair = find_collision(keys)
-    if pair is not None:
-        raise ValueError(f"--key {key}: {tell_collision(pair)}")
-    return keys
+    return len(whole), num_new, len(stems) - len(whole)
 
 
 def _add(
     target: _ErrorKeeper, is_new: bool, path: Path, videos: Iterable[tuple[list[str], list[str]]], feature_type: str
 ) -> int:
-    """Add the features of videos, given as names of datasets and files; return of how many there are new ones."""
+    """Add the features of videos, given as names of datasets and files; return how many have something new."""
     num_new = 0
     with h5py.File(target, "w" if is_new else "r+") as hdf5:
         for names, saved in videos:
@@ -186,5 +166,6 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _text(stem: str) -> str:
-    return stem.encode("utf-8", "backslashreplace").decode()
+def _text(name: str) -> str:
+    """Return a name without lone surrogates, which HDF5 does not take."""
+    return name.encode("utf-8", "backslashreplace").decode()

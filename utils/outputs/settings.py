@@ -4,13 +4,12 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from utils.errors import CollisionError, SettingsError
 from utils.outputs.atomic import locked, whole_file
-from utils.outputs.files import STEM, Names, find_collision, tell_collision
+from utils.outputs.files import STEM, Names, check_apart
 
 FILE_NAME = "settings.json"
 
@@ -60,7 +59,7 @@ def record(
             after = Record(math.inf, settings, dict(files or {}))
             if before is not None:
                 after = before._replace(settings=settings, files={**before.files, **after.files})
-            _check_names(folder, (records | {feature_type: after}).values())
+            _check_names(folder, records | {feature_type: after})
             if dry_run or after == before:
                 return after
             with whole_file(folder / FILE_NAME, replaces=not is_first) as file:
@@ -79,8 +78,10 @@ def read_records(folder: Path) -> dict[str, Record]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         for feature_type, entry in entries.items() if isinstance(entries, dict) else [("any type", None)]:
             match entry:
-                case {"since": int() | float() as since, "settings": dict() as settings, **more}:
-                    records[feature_type] = Record(since, settings, _read_names(more.get("files", {})))
+                case {"since": int() | float() as since, "settings": dict() as settings, **more} if _are_names(
+                    files := more.get("files", {})
+                ):
+                    records[feature_type] = Record(since, settings, files)
                 case dict() if "settings" not in entry:  # of the first versions, which kept no `since`
                     records[feature_type] = Record(0.0, entry)
                 case _:
@@ -92,20 +93,20 @@ def read_records(folder: Path) -> dict[str, Record]:
     return records
 
 
-def _read_names(files: object) -> Names:
-    """Return the names of files as they were recorded. Raises ValueError."""
-    match files:
-        case dict() if all(isinstance(names, list) and names for names in files.values()):
-            if all(isinstance(name, str) and name.count(STEM) == 1 for name in itertools.chain(*files.values())):
-                return files
-    raise ValueError("no names of files")
+def _are_names(files: object) -> TypeGuard[Names]:
+    return isinstance(files, dict) and all(
+        isinstance(names, list) and names and all(isinstance(name, str) and name.count(STEM) == 1 for name in names)
+        for names in files.values()
+    )
 
 
-def _check_names(folder: Path, records: Iterable[Record]) -> None:
+def _check_names(folder: Path, records: dict[str, Record]) -> None:
     """Raise CollisionError where two files, of any features in a folder, can be called the same."""
-    pair = find_collision(itertools.chain(*(names for record in records for names in record.files.values())))
-    if pair is not None:
-        raise CollisionError(f"--output_name: in {folder}, {tell_collision(pair)}, or give another --output_path")
+    try:
+        names = (names for record in records.values() for names in record.files.values())
+        check_apart(f"--output_name: in {folder}", itertools.chain(*names))
+    except ValueError as error:
+        raise CollisionError(f"{error}, or give another --output_path") from error
 
 
 def refused(folder: Path, feature_type: str, reason: str) -> SettingsError:
