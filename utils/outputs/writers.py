@@ -5,13 +5,16 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from utils.outputs.atomic import whole_file
+from utils.outputs.growing import adopt_file
 from utils.results import Arrays, Features, Predictions, Span
 
-TYPES = (np.float32, np.uint8)  # of features, plain and quantized
+TYPES = (np.float32, np.float16, np.uint8)  # of features, plain, of flow and quantized
 EXTRAS = {"timestamps": "npy", "predictions": "csv"}  # what can be saved beside features
 NUM_CLASSES_SAVED = 5
 NUM_ROWS_SHOWN = 6
@@ -35,18 +38,24 @@ def saved_stems(folder: Path, suffix: str) -> set[str]:
 
 
 def save_numpy(features: Features, folder: Path, stem: str) -> list[str]:
-    """Write each array, (N, D), as it is, to a file of its own; returns their paths. Raises SaveError."""
+    """Write each array as it is to a file of its own; returns their paths. Raises SaveError.
+
+    One that was written as it was computed lies in such a file already, which gets its name.
+    """
     paths = output_paths(folder, stem, list(features.arrays))
     for path, rows in zip(paths, features.arrays.values(), strict=True):
-        with whole_file(Path(path)) as file:
-            np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
+        if not adopt_file(rows, Path(path)):
+            with whole_file(Path(path)) as file:
+                np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
     return paths
 
 
 def load_numpy(folder: Path, stem: str, suffixes: Sequence[str]) -> Arrays:
-    """Return the features that `save_numpy` wrote."""
+    """Return the features that `save_numpy` wrote, which are read when they are used."""
     paths = output_paths(folder, stem, suffixes)
-    return {suffix: np.load(path, allow_pickle=False) for suffix, path in zip(suffixes, paths, strict=True)}
+    return {
+        suffix: np.load(path, mmap_mode="c", allow_pickle=False) for suffix, path in zip(suffixes, paths, strict=True)
+    }
 
 
 def save_timestamps(spans: Sequence[Span], folder: Path, stem: str) -> None:
@@ -86,12 +95,18 @@ def describe(path: str, features: Features) -> str:
         lines.append(f"  {suffix} {rows.shape} {rows.dtype}, mean {rows.mean():.4f}, largest {rows.max():.4f}")
         for i, (row, (begin, end)) in enumerate(zip(rows, features.spans, strict=True), start=1):
             if i < NUM_ROWS_SHOWN or i == len(rows):
-                values = [f"{value:8.4f}" for value in row]
-                excerpt = " ".join([*values[:NUM_VALUES_SHOWN], "...", *values[-NUM_VALUES_SHOWN:]])
-                lines.append(f"    {begin:8.2f} - {end:8.2f} s  {excerpt}")
+                lines.append(f"    {begin:8.2f} - {end:8.2f} s  {_excerpt(row)}")
             elif i == NUM_ROWS_SHOWN:
                 lines.append("    ...")
     return "\n".join(lines)
+
+
+def _excerpt(row: npt.NDArray[Any]) -> str:
+    """Return the numbers at both ends of a row, or of pictures (C, H, W) the means."""
+    if row.ndim == 3:
+        return " ".join(["means", *(f"{plane.mean(dtype=np.float32):8.4f}" for plane in row)])
+    values = [f"{value:8.4f}" for value in row]
+    return " ".join([*values[:NUM_VALUES_SHOWN], "...", *values[-NUM_VALUES_SHOWN:]])
 
 
 def _num_rows(path: str, since: float) -> int:
@@ -101,6 +116,6 @@ def _num_rows(path: str, since: float) -> int:
         rows = np.load(path, mmap_mode="r", allow_pickle=False) if state.st_mtime > since else None
     except (OSError, EOFError, ValueError):  # also where the file is shorter than its header says
         return 0
-    if not isinstance(rows, np.memmap) or rows.ndim != 2 or rows.dtype not in TYPES:
+    if not isinstance(rows, np.memmap) or rows.ndim < 2 or rows.dtype not in TYPES:
         return 0
     return len(rows) if state.st_size == rows.offset + rows.nbytes else 0
