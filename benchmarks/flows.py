@@ -8,15 +8,18 @@ its published ones its flow means nothing.
 
 import argparse
 import time
-from itertools import combinations, islice
+from itertools import combinations, islice, pairwise
 
 import torch
 
 from benchmarks.files import HEIGHT, least_cosine
 from models import i3d
 from models.flow import FLOWS, load_flow
+from models.flow.pairs import PairFlows
+from models.i3d import CROP_SIZE
 from models.i3d.extract import load_i3d
-from models.i3d.flow import StackFlows
+from models.i3d.transforms import quantize_flow
+from utils.crops import center_crop
 from utils.media.video import Video
 from utils.stacks import stacks
 
@@ -41,9 +44,12 @@ def main() -> None:
     features = {}
     for name in FLOWS:
         path = getattr(options, f"{name}_path", None)
-        flows = StackFlows(load_flow(name, path, torch.device("cpu"), torch.float32), PAIRS_PER_BATCH)
+        method = load_flow(name, path, torch.device("cpu"), torch.float32)
+        flows, images = PairFlows(method, lambda height, width: PAIRS_PER_BATCH), []
         start = time.process_time()
-        images = [flows.compute([stack]) for stack in groups]
+        for stack in groups:
+            computed = flows.compute(dict(zip(stack.indices, stack.items, strict=True)), list(pairwise(stack.indices)))
+            images.append(quantize_flow(center_crop(torch.stack(list(computed.values())), CROP_SIZE))[None])
         seconds = (time.process_time() - start) / (len(groups) * STACK_SIZE)
         features[name] = torch.cat([network(image.transpose(1, 2)) for image in images]).numpy()
         print(f"{name}: {seconds:.3f} CPU seconds a frame", flush=True)

@@ -14,9 +14,10 @@ from torch import Tensor
 from models.i3d import CROP_SIZE
 from models.i3d.checkpoint import our_key as i3d_key
 from models.i3d.net import CHANNELS, I3D, VARIANTS
-from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
+from models.i3d.transforms import normalize_rgb, quantize_flow
 from models.pwc.checkpoint import our_key as pwc_key
 from models.pwc.net import PWCNet
+from utils.crops import center_crop
 from utils.media.video import Video
 from utils.weights.checkpoint import load_or_randomize
 

@@ -103,7 +103,7 @@ class Job:
         from torch import AcceleratorError
 
         stem = self.stem(path)
-        if self.output and self.output.extras and self.output.has_features(stem):
+        if self.output and (self.output.extras or self.output.is_told_again) and self.output.has_features(stem):
             row = self._add_extras(extractor, path, stem)
             if row is not None:
                 return row
@@ -121,11 +121,13 @@ class Job:
             missing=features.missing,
             missing_seconds=features.missing_seconds,
             fps=features.fps,
-            report=f"{path}\n{features.report}" if features.report else "",
+            report=self._tell_predictions(extractor, features.arrays, features.spans),
         )
         if self.output is None:
-            report = "\n".join(filter(None, [writers.describe(path, features), features.report]))
+            report = "\n".join(filter(None, [writers.describe(path, features), row.report]))
             return dataclasses.replace(row, report=report)
+        if row.report:
+            row = dataclasses.replace(row, report=f"{path}\n{row.report}")
         outputs = writers.save_numpy(features, self.output.folder, stem)
         self._save_extras(self.output.extras, extractor, features.arrays, features.spans, stem)
         if self.report and sketch is not None:
@@ -141,20 +143,27 @@ class Job:
             return None
         from utils.report.sketch import Sketch  # which imports torch
 
-        sizes = (("stack_size", 1), ("step_size", 1), ("crop_size", 1))
-        return Sketch(*(getattr(self.config, name, default) for name, default in sizes))
+        return Sketch(*self.config.sketch_sizes)
 
     def _add_extras(self, extractor: Extractor, path: str, stem: str) -> Row | None:
-        """Save what lacks beside a video's saved features. None where the times of their rows are not known."""
+        """Save and tell what lacks of a video's saved features. None where the times of rows are needed, and lost."""
         assert self.output is not None
         arrays = writers.load_numpy(self.output.folder, stem, self.output.suffixes)
         known = _outcomes(self.output).get(absolute(path), UNKNOWN)
         spans = self.config.spans(len(next(iter(arrays.values()))), known.seconds, known.fps)
-        if spans is None:
-            return None
         lacking = [extra for extra in self.output.extras if not self.output.has_extra(stem, extra)]
-        self._save_extras(lacking, extractor, arrays, spans, stem)
-        return Row(path, "skipped", outputs=self.output.paths(stem))
+        if lacking and spans is None:
+            return None
+        self._save_extras(lacking, extractor, arrays, spans or [], stem)
+        told = self._tell_predictions(extractor, arrays, spans)
+        return Row(path, "skipped", outputs=self.output.paths(stem), report=f"{path}\n{told}" if told else "")
+
+    def _tell_predictions(self, extractor: Extractor, arrays: Arrays, spans: list[Span] | None) -> str:
+        """Return what features resemble, for people to read, if that is asked for."""
+        if not self.config.shows_predictions:
+            return ""
+        assert isinstance(extractor, Classifier)
+        return writers.describe_predictions(extractor.predict(arrays), spans)
 
     def _save_extras(
         self, extras: Container[str], extractor: Extractor, arrays: Arrays, spans: list[Span], stem: str

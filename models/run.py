@@ -92,8 +92,9 @@ def _make_job(
             options.overwrite,
             options.dry_run,
             extras,
-            defaults=type(config)().settings,
+            defaults=config.default_settings,
         )
+        output = dataclasses.replace(output, is_told_again=config.shows_predictions)
         if options.report is not None:
             report = Report(output.folder / FOLDER, command.feature_type, config.title, options.report)
     uses_ray = options.ray is not None
@@ -122,8 +123,6 @@ def _extract(job: Job, paths: list[str], options: cli.RunOptions) -> int:
             status_log = stack.enter_context(StatusLog(job.output.folder, job.feature_type, options.shard))
 
         def note(row: Row) -> None:
-            if row.status == "skipped" and row.outputs:  # there may be something to print of features that are there
-                row = dataclasses.replace(row, report=job.config.describe_saved(row.path, row.outputs))
             progress.add(row)  # first, to count it also where there is no room for the log
             if status_log:
                 status_log.add(row)

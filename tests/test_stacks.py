@@ -28,7 +28,7 @@ def test_stacks_are_those_of_a_naive_count(size: int, cycle_tail: bool) -> None:
             expected = naive_stacks(num_items, size, step, cycle_tail)
             case = f"{num_items} items, step {step}"
             assert [stack.items for stack in made] == expected, case
-            assert [[stack.index_of(i) for i in range(size)] for stack in made] == expected, case
+            assert [list(stack.indices) for stack in made] == expected, case
 
 
 def test_a_stack_is_given_before_what_comes_after_it_is_read() -> None:

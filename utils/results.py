@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 Arrays = dict[str, npt.NDArray[Any]]
-"""By the suffix of their files, each (N, D), float32, or uint8 where features are quantized."""
+"""By the suffix of their files, each (N, D), or (N, K, D) of K crops; float32, or uint8 where they are quantized."""
 
 
 Span = tuple[float, float]
@@ -22,7 +23,6 @@ class Features:
     seconds: float  # how much of the video they cover
     missing: str = ""  # what is missing of a damaged video, for people to read; empty where nothing is
     missing_seconds: float = 0.0  # how much that is
-    report: str = ""  # what else there is to tell the user, in lines
     fps: float | None = None  # frames a second, of those that were extracted
 
 
@@ -31,7 +31,13 @@ class Predictions:
     """How likely each of some classes is in each row of features."""
 
     classes: list[str]
-    probabilities: Arrays  # (N, classes), by stream, the last one by all that there is
+    logits: Arrays  # (N, classes), by stream, the last one by all that there is
+
+    @property
+    def probabilities(self) -> Arrays:
+        """As the logits."""
+        powers = {name: np.exp(rows - rows.max(axis=1, keepdims=True)) for name, rows in self.logits.items()}
+        return {name: rows / rows.sum(axis=1, keepdims=True) for name, rows in powers.items()}
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,18 @@
 """I3D: its options. Imports no torch."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.base import FrameOptions, PrecisionOptions, StackOptions, WantedWeights, WeightsOptions
+from models.base import (
+    ClassOptions,
+    CropOptions,
+    PrecisionOptions,
+    SizeOptions,
+    StackOptions,
+    WantedWeights,
+    WeightsOptions,
+)
 from models.flow import FLOWS
 from models.i3d import checkpoint
 from utils.option import option
@@ -16,7 +23,7 @@ CROP_SIZE = 224  # pixels; what I3D sees of a frame
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
+class Config(StackOptions, SizeOptions, CropOptions, ClassOptions, PrecisionOptions, WeightsOptions):
     """The options of I3D."""
 
     title = "I3D"
@@ -35,13 +42,8 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
         choices=("ancestor", "deepmind"),
         changes_features=True,
     )
-    show_kinetics_pred: bool = option(False, "print the five likeliest Kinetics classes of each stack")
     keep_flow: bool = option(
         False, "also write the flow of each frame to <tmp_path>/<video>_flow, in colours, and the frames"
-    )
-    save_predictions: bool = option(False, "also save the five likeliest Kinetics classes, as <video>_predictions.csv")
-    kinetics_class_labels: str | None = option(
-        None, "class names, one a line, in place of torchvision's", metavar="TXT"
     )
     pwc_path: str | None = option(None, "PWC-Net checkpoint, in place of the published one", metavar="PT")
     raft_path: str | None = option(None, "RAFT checkpoint, in place of the published one", metavar="PTH")
@@ -55,10 +57,6 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
         for name in FLOWS:
             if name != self.flow and getattr(self, f"{name}_path", None) is not None:
                 raise ValueError(f"--{name}_path: is for --flow {name}, not for {self.flow}")
-        labels = self.kinetics_class_labels
-        is_used = self.show_kinetics_pred or self.save_predictions
-        if is_used and labels is not None and not os.path.isfile(labels):
-            raise ValueError(f"--kinetics_class_labels: no such file: {labels}")
 
     @property
     def flow_weights_path(self) -> str | None:
@@ -84,10 +82,6 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
         return self.streams
 
     @property
-    def extras(self) -> tuple[str, ...]:
-        return ("predictions",) if self.save_predictions else ()
-
-    @property
     def frames_path(self) -> str | None:
         return self.tmp_path if self.keep_frames or self.keep_flow else None
 
@@ -101,10 +95,3 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
         if "rgb" in self.streams:
             wanted["i3d_rgb_path"] = (checkpoint.RGB, self.i3d_rgb_path)
         return wanted
-
-    def describe_saved(self, path: str, outputs: Sequence[str]) -> str:
-        if not self.show_kinetics_pred:
-            return ""
-        from models.i3d.predictions import describe_saved  # which imports torch
-
-        return describe_saved(self, path, outputs)

@@ -1,27 +1,27 @@
 """Video -> I3D features of its RGB and flow streams."""
 
+from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from models.clips import Stacks, extract_rows
 from models.flow import load_flow
+from models.flow.pairs import PairFlows, flow_writer
 from models.flow.pwc import BYTES_PER_FRAME
 from models.i3d import CROP_SIZE, Config, checkpoint
-from models.i3d.flow import StackFlows, flow_writer
 from models.i3d.net import CHANNELS, I3D, VARIANTS
-from models.i3d.predictions import class_names, describe
-from models.i3d.transforms import center_crop, flow_in_pixels, normalize_rgb
-from utils.devices import CPU, device_context, dtype_of, forbid_reduced_precision, precision_on
-from utils.errors import MediaError
-from utils.media.device_frames import frames_on_device
+from models.i3d.transforms import mirror_flow, normalize_rgb, quantize_flow
+from models.kinetics import class_names, mean_of_crops, predictions
+from utils.crops import crop, is_mirrored
+from utils.devices import CPU, dtype_of, forbid_reduced_precision, precision_on
 from utils.media.options import DecodeOptions
-from utils.media.video import Video
 from utils.memory import items_that_fit, retry_with_half_batch
-from utils.results import Arrays, Features, Predictions, Span
-from utils.stacks import Stack, stacks
+from utils.results import Arrays, Features, Predictions
+from utils.stacks import Stack
 from utils.weights.checkpoint import load_or_randomize
 
 CPU_BATCH = 4  # frames; more are no faster, and take more memory
@@ -52,8 +52,9 @@ class Extractor:
             self.batch_size = items_that_fit(device, BYTES_PER_FRAME[dtype.itemsize], LARGEST_BATCH, num_sharing)
 
     def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
-        """Return the features of a video, float32 (N, 1024) a stream; its scaled frames are also written to
-        `frames_folder`, if given, and with `keep_flow` its flow beside that.
+        """Return the features of a video, float32, a stream (N, 1024), or (N, K, 1024) of K crops.
+
+        Its scaled frames are also written to `frames_folder`, if given, and with `keep_flow` its flow beside that.
 
         Raises MediaError, SaveError and OutOfMemoryError.
         """
@@ -61,88 +62,86 @@ class Extractor:
         features, self.batch_size = retry_with_half_batch(work, self.batch_size)
         return features
 
-    @torch.inference_mode()
     def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
-        config = self.config
-        on_flow = None
-        if config.keep_flow and frames_folder is not None:
+        on_flow = flows = None
+        if self.config.keep_flow and frames_folder is not None:
             on_flow = flow_writer(frames_folder.with_name(frames_folder.name.removesuffix("_frames") + "_flow"))
-        rows: dict[str, list[Tensor]] = {stream: [] for stream in config.streams}
-        spans: list[Span] = []
-        with (
-            device_context(str(self.device)),
-            Video(path, config.min_side_size, config.extraction_fps, options) as video,
-            frames_on_device(video, self.device, frames_folder) as frames,
-        ):
-            all_stacks = stacks(frames, config.stack_size + 1, config.step_size, config.tail == "cycle")
-            flows = before = None
-            while group := list(islice(all_stacks, max(1, batch_size // config.stack_size))):
-                for stream, network in self.i3d.items():
-                    if stream == "rgb":
-                        images = self._rgb(group)
-                    else:
-                        if flows is None:
-                            num_pairs = self._pairs_per_batch(batch_size, group[0].items[0])
-                            flows = StackFlows(self.flow_method, num_pairs, on_flow)
-                        images = flows.compute(group)
-                        if options.sketch is not None:
-                            for stack, of_stack in zip(group, images, strict=True):
-                                middle = min(stack.num_distinct, config.stack_size) // 2
-                                options.sketch.add_flow(stack.start, flow_in_pixels(of_stack[middle]))
-                    rows[stream].append(network(images.transpose(1, 2)))
-                if self.device.type == "cuda":
-                    # At most two groups are under way, so that memory is bounded; a thread that waits sleeps.
-                    done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-                    done.record()
-                    if before is not None:
-                        before.synchronize()
-                    before = done
-                spans += [stack.span(config.stack_size, video.fps) for stack in group]
-            if not spans:
-                raise MediaError(
-                    "too_short",
-                    f"{path}: {video.num_frames} frames, and with --tail drop a stack of {config.stack_size} needs "
-                    f"{config.stack_size + 1}",
-                )
-        features = {stream: torch.cat(of_groups) for stream, of_groups in rows.items()}
-        report = ""
-        if config.show_kinetics_pred:
-            logits = [self.i3d[stream].classify(of_stream).float() for stream, of_stream in features.items()]
-            report = describe(torch.stack(logits).sum(dim=0), spans, class_names(config.kinetics_class_labels))
-        return Features(
-            arrays={stream: of_stream.cpu().numpy() for stream, of_stream in features.items()},
-            spans=spans,
-            seconds=float(video.num_frames / video.fps),
-            missing=video.missing,
-            missing_seconds=video.missing_seconds,
-            report=report,
-            fps=float(video.fps),
+        if "flow" in self.config.streams:
+            flows = PairFlows(self.flow_method, partial(self._pairs_per_batch, batch_size), on_flow)
+
+        def embed(stacks: Stacks) -> dict[str, Tensor]:
+            return {stream: self._embed(stream, self._images(stream, stacks, flows, options)) for stream in self.i3d}
+
+        return extract_rows(
+            path,
+            options,
+            frames_folder,
+            config=self.config,
+            device=self.device,
+            min_side_size=self.config.min_side_size,
+            stacks_per_batch=max(1, batch_size // self.config.stack_size),
+            embed=embed,
         )
+
+    def _images(self, stream: str, stacks: Stacks, flows: PairFlows | None, options: DecodeOptions) -> Iterator[Tensor]:
+        """Yield what I3D sees of each crop of some stacks, (B, T, C, 224, 224)."""
+        size = self.config.stack_size
+        if stream == "rgb":
+            images = [frame for stack in stacks for frame in stack.items[:size]]
+        else:
+            assert flows is not None
+            images = self._flows(stacks, flows)
+            if options.sketch is not None:
+                for stack, first in zip(stacks, range(0, len(images), size), strict=True):
+                    options.sketch.add_flow(stack.row, images[first + self._middle(stack)])
+        reach = 0 if stream == "rgb" else 1  # frames after its own
+        places = [(stack, i) for stack in stacks for i in range(size)] if self.config.edge == "zero" else []
+        beyond = [place for place, (stack, i) in enumerate(places) if not {i, i + reach} <= set(stack.inside)]
+        for name in self.config.crop_names:
+            cropped = torch.stack([crop(image, name, CROP_SIZE) for image in images])
+            if stream == "rgb":
+                seen = normalize_rgb(cropped)
+            else:
+                seen = quantize_flow(mirror_flow(cropped) if is_mirrored(name) else cropped)
+            for place in beyond:
+                seen[place] = 0
+            yield seen.view(len(stacks), size, *seen.shape[1:])
+
+    def _flows(self, stacks: Stacks, flows: PairFlows) -> list[Tensor]:
+        """Return the flow (2, H, W) from each frame of some stacks to the next one, in pixels."""
+        frames = {index: frame for stack in stacks for index, frame in zip(stack.indices, stack.items, strict=True)}
+        pairs = [pair for stack in stacks for pair in pairwise(stack.indices)]
+        is_still = self.config.align == "center"  # where a frame is repeated
+        moving = [(first, second) for first, second in pairs if first != second or not is_still]
+        computed = flows.compute(frames, moving)
+        still = torch.zeros((2, *stacks[0].items[0].shape[1:]), device=self.device)
+        return [computed.get(pair, still) for pair in pairs]
+
+    def _middle(self, stack: Stack[Tensor]) -> int:
+        """Return the position of the frame of a stack that the report shows."""
+        size = self.config.stack_size
+        return (size if self.config.align == "center" else min(len(stack.inside), size)) // 2
+
+    def _embed(self, stream: str, images: Iterable[Tensor]) -> Tensor:
+        """Return the features of each crop's images, (B, K, 1024), or (B, 1024) of a single crop."""
+        rows = torch.stack([self.i3d[stream](of_crop.transpose(1, 2)) for of_crop in images], dim=1)
+        return rows if rows.shape[1] > 1 else rows[:, 0]
 
     @torch.inference_mode()
     def predict(self, arrays: Arrays) -> Predictions:
-        """Return the probabilities of the Kinetics classes, (N, 400) a stream, and of both streams together."""
-        logits = {
-            stream: network.classify(torch.from_numpy(arrays[stream]).to(self.device)).float().cpu()
-            for stream, network in self.i3d.items()
-        }
-        if len(logits) > 1:
-            logits["both"] = torch.stack(list(logits.values())).sum(dim=0)
-        probabilities = {stream: of_stream.softmax(dim=1).numpy() for stream, of_stream in logits.items()}
-        return Predictions(class_names(self.config.kinetics_class_labels), probabilities)
+        """Return the logits of the Kinetics classes, (N, 400) a stream, of the mean of crops."""
+        logits = {}
+        for stream, network in self.i3d.items():
+            rows = torch.from_numpy(arrays[stream]).to(self.device)
+            logits[stream] = network.classify(mean_of_crops(rows))
+        return predictions(logits, self.config.kinetics_class_labels)
 
-    def _rgb(self, group: list[Stack[Tensor]]) -> Tensor:
-        """Return what I3D sees of the frames of some stacks but their last ones, (B, T, 3, 224, 224)."""
-        size = self.config.stack_size
-        frames = [center_crop(frame, CROP_SIZE) for stack in group for frame in stack.items[:size]]
-        return normalize_rgb(torch.stack(frames)).view(len(group), size, 3, CROP_SIZE, CROP_SIZE)
-
-    def _pairs_per_batch(self, batch_size: int, frame: Tensor) -> int:
-        """Return how many pairs of frames of that size (3, H, W) are computed together."""
+    def _pairs_per_batch(self, batch_size: int, height: int, width: int) -> int:
+        """Return how many pairs of frames of that size are computed together."""
         if self.config.batch_size is not None:
             return batch_size
         num_bytes = batch_size * BYTES_PER_FRAME[self.dtype.itemsize]
-        return max(1, self.flow_method.pairs_that_fit(num_bytes, *frame.shape[1:]))
+        return max(1, self.flow_method.pairs_that_fit(num_bytes, height, width))
 
 
 def load_i3d(config: Config, stream: str, dtype: torch.dtype, *, for_gpu: bool) -> I3D:

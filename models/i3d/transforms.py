@@ -6,20 +6,14 @@ from torch import Tensor
 FLOW_BOUND = 20.0  # pixels
 
 
-def center_crop(images: Tensor, size: int) -> Tensor:
-    """Crop the central `size` x `size` of images (..., H, W); an odd margin has its smaller part before."""
-    top, left = ((side - size) // 2 for side in images.shape[-2:])
-    return images[..., top : top + size, left : left + size]
-
-
 def normalize_rgb(frames: Tensor) -> Tensor:
     """Map grey levels in 0..255, of any dtype, to float32 in [-1, 1]."""
     return 2 * frames.float() / 255 - 1
 
 
-def flow_in_pixels(quantized: Tensor) -> Tensor:
-    """Return the flow in pixels that `quantize_flow` made the input of I3D of."""
-    return (255 * (quantized.float() + 1) / 2 - 128) * (2 * FLOW_BOUND / 255)
+def mirror_flow(flow: Tensor) -> Tensor:
+    """Return the flow of a mirrored image, (..., 2, H, W): x is turned round."""
+    return torch.stack([-flow[..., 0, :, :], flow[..., 1, :, :]], dim=-3)
 
 
 def quantize_flow(flow: Tensor) -> Tensor:

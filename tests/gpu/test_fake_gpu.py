@@ -4,6 +4,7 @@ It finds tensors that were left on the CPU, and operations that mix devices or t
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,17 +13,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models.optical_flow import raft_large
 
 from models.activation import plain_add_and_activate
+from models.flow import FlowMethod
+from models.flow.pairs import PairFlows
 from models.flow.pwc import PWCFlow
 from models.flow.raft import RAFTFlow
 from models.i3d import net as i3d_net
-from models.i3d.flow import StackFlows
 from models.i3d.net import I3D, VARIANTS
 from models.pwc import fused
 from models.pwc.cost_volume import NUM_DISPLACEMENTS
 from models.pwc.net import PWCNet
 from utils.media.raw_frame import LAYOUTS, RawFormat
 from utils.media.scaling import _scaler, scale
-from utils.stacks import stacks
 
 GPU = torch.device("cuda:0")
 DTYPES = [torch.float32, torch.float16]
@@ -53,26 +54,26 @@ def zero_costs(first: Tensor, second: Tensor, flow: Tensor | None, out: Tensor) 
     out[:, :NUM_DISPLACEMENTS] = 0
 
 
+def check_flows(method: FlowMethod) -> None:
+    flows = PairFlows(method, lambda height, width: 16)
+    for first, last in ((0, 16), (16, 24)):
+        frames = {i: torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for i in range(first, last + 1)}
+        for flow in flows.compute(frames, list(pairwise(frames))).values():
+            assert (flow.shape, flow.dtype, flow.device) == ((2, 256, 341), torch.float32, GPU)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_flows_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "matching_costs", zero_costs)
     monkeypatch.setattr(fused, "add_and_activate", plain_add_and_activate)
     network = on_gpu(lambda: fused.fuse(PWCNet()), dtype)
     assert isinstance(network, PWCNet)
-    frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(24))
-    flows = StackFlows(PWCFlow(network), pairs_per_batch=16)
-    for stack in stacks(frames, 17, 16, cycle_tail=True):
-        seen = flows.compute([stack])
-        assert (seen.shape, seen.dtype, seen.device) == ((1, 16, 2, 224, 224), torch.float32, GPU)
+    check_flows(PWCFlow(network))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_flows_of_raft_are_computed_on_the_gpu_and_are_float32(dtype: torch.dtype) -> None:
-    frames = (torch.empty(3, 256, 341, dtype=torch.uint8, device=GPU) for _ in range(24))
-    flows = StackFlows(RAFTFlow(on_gpu(raft_large, dtype)), pairs_per_batch=16)
-    for stack in stacks(frames, 17, 16, cycle_tail=True):
-        seen = flows.compute([stack])
-        assert (seen.shape, seen.dtype, seen.device) == ((1, 16, 2, 224, 224), torch.float32, GPU)
+    check_flows(RAFTFlow(on_gpu(raft_large, dtype)))
 
 
 @pytest.mark.parametrize(("dtype", "variant"), list(zip(DTYPES, VARIANTS, strict=True)))

@@ -24,13 +24,13 @@ CONFIG = """
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.base import FrameOptions, PrecisionOptions, StackOptions, WeightsOptions
+from models.base import PrecisionOptions, SizeOptions, StackOptions, WeightsOptions
 from utils.option import option
 from utils.video_list import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
+class Config(StackOptions, SizeOptions, PrecisionOptions, WeightsOptions):
     title = "mean colour"
     summary: ClassVar[str] = "the mean colour of each stack"
     media_suffixes: ClassVar[frozenset[str]] = VIDEO_SUFFIXES
@@ -42,10 +42,7 @@ class Config(StackOptions, FrameOptions, PrecisionOptions, WeightsOptions):
 EXTRACT = """
 import torch
 
-from utils.media.device_frames import frames_on_device
-from utils.media.video import Video
-from utils.results import Features
-from utils.stacks import stacks
+from models.clips import extract_rows
 
 
 class Extractor:
@@ -53,18 +50,14 @@ class Extractor:
         self.config, self.device = config, torch.device(device)
 
     def extract(self, path, options, frames_folder=None):
-        config, rows, spans = self.config, [], []
-        with (
-            Video(path, config.min_side_size, config.extraction_fps, options) as video,
-            frames_on_device(video, self.device, frames_folder) as frames,
-        ):
-            for stack in stacks(frames, config.stack_size, config.step_size, config.tail == "cycle"):
-                colours = torch.stack(stack.items).float().mean(dim=(0, 2, 3))
-                rows.append(config.scale * colours)
-                spans.append((float(stack.start / video.fps), float((stack.start + stack.num_distinct) / video.fps)))
-            seconds = float(video.num_frames / video.fps)
-        arrays = {"colour": torch.stack(rows).cpu().numpy()}
-        return Features(arrays, spans, seconds, video.missing, video.missing_seconds)
+        return extract_rows(
+            path, options, frames_folder, config=self.config, device=self.device,
+            min_side_size=self.config.min_side_size, stacks_per_batch=2, embed=self.embed,
+        )
+
+    def embed(self, stacks):
+        colours = [torch.stack(stack.items).float().mean(dim=(0, 2, 3)) for stack in stacks]
+        return {"colour": self.config.scale * torch.stack(colours)}
 """
 
 

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from models.i3d import checkpoint as i3d_published
 from models.i3d.net import CHANNELS, I3D, INPUT_SCALE, VARIANTS, Pool, Unit, split_weights
-from models.i3d.transforms import center_crop, normalize_rgb, quantize_flow
+from models.i3d.transforms import normalize_rgb, quantize_flow
 from models.pwc import checkpoint as pwc_published
 from models.pwc.fused import fuse, to_shuffled_convolution
 from models.pwc.net import PWCNet
 from tests.helpers import seeded
 from tests.helpers.oracles import oracle, relative_difference
+from utils.crops import center_crop
 from utils.weights.checkpoint import load_or_randomize
 
 

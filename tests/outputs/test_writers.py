@@ -84,7 +84,7 @@ def test_the_description_shows_shapes_spans_and_values(features: Features) -> No
 
 def test_predictions_are_saved_a_line_for_each_stack_and_stream_with_the_likeliest_first(tmp_path: Path) -> None:
     classes = ['a "b", c', "d\ne", "f", "g", "h", "i"]
-    rgb = np.array([[0.3, 0.1, 0.05, 0.2, 0.25, 0.1], [0, 1, 0, 0, 0, 0]], np.float32)
+    rgb = np.log(np.array([[0.3, 0.1, 0.05, 0.2, 0.25, 0.1], [1e-9, 1, 1e-9, 1e-9, 1e-9, 1e-9]]))
     predictions = Predictions(classes, {"rgb": rgb, "flow": rgb[::-1]})
     writers.save_predictions(predictions, [(0, 2.56), (1.28, 3.84)], tmp_path, "x")
     with open(tmp_path / "x_predictions.csv", newline="") as file:

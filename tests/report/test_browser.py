@@ -62,7 +62,7 @@ def make_report(folder: Path, stem: str) -> Path:
     video = write_numbered_clip(folder / "clip.mp4", 100).rename(folder / f"{stem}.mp4")
     generator = np.random.default_rng(0)
     names = [f"{stem} {i} of a class with a rather long name" for i in range(20)]
-    predictions = Predictions(names, {"both": generator.dirichlet(np.ones(20), 11)})
+    predictions = Predictions(names, {"both": np.log(generator.dirichlet(np.ones(20), 11))})
     for feature_type, row_seconds, step in (("i3d", ROW_SECONDS, STEP_SECONDS), ("vggish", 0.96, 0.96)):
         num_rows = int((SECONDS - row_seconds) / step) + 1
         spans = [(i * step, i * step + row_seconds) for i in range(num_rows)]

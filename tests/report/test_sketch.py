@@ -1,5 +1,7 @@
 """What a worker keeps of a video to show: frames that carry their number, against the stacks themselves."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -23,11 +25,11 @@ def watch(num_frames: int, size: int, step: int, extra: int) -> tuple[Sketch, li
     seen = sketch.frames(numbered(i) for i in range(num_frames))
     made = list(stacks(range(num_frames), size + extra, step, cycle_tail=True))
     for stack, _ in zip(made, stacks(seen, size + extra, step, cycle_tail=True), strict=True):
-        middle = stack.index_of(min(stack.num_distinct, size) // 2)
-        sketch.add_flow(stack.start, torch.full((2, 16, 20), float(middle)))
+        middle = stack.indices[min(len(stack.inside), size) // 2]
+        sketch.add_flow(stack.row, torch.full((2, 16, 20), float(middle)))
     for _ in seen:  # what comes after the last stack
         pass
-    return sketch, made, [(stack.start / 25, (stack.start + min(stack.num_distinct, size)) / 25) for stack in made]
+    return sketch, made, [stack.span(size, Fraction(25)) for stack in made]
 
 
 SHAPES = [(1, 16, 8), (5, 16, 8), (16, 16, 8), (17, 16, 8), (60, 16, 8), (63, 16, 16), (64, 16, 20), (77, 16, 40)]
@@ -47,7 +49,7 @@ def test_the_frames_shown_are_those_in_the_middle_of_their_stacks(
     high, middle, low = strip.frames.astype(int).transpose(3, 0, 1, 2)
     numbers = high * 65536 + middle * 256 + low
     assert strip.frames.shape == (len(strip.rows), SIDE, SIDE, 3)
-    expected = [made[row].index_of(min(made[row].num_distinct, size) // 2) for row in strip.rows]
+    expected = [made[row].indices[min(len(made[row].inside), size) // 2] for row in strip.rows]
     assert (numbers == np.array(expected)[:, None, None]).all(), "and nothing of what is outside the crop"
     assert strip.flows is not None
     assert (strip.flows == np.array(expected)[:, None, None, None]).all()

@@ -58,13 +58,18 @@ class _Display(NamedTuple):
 class Video(MediaReader):
     """The frames of a video at a constant rate, as displayed, scaled so that the smaller side is `min_side_size`.
 
-    Iterate over it once, inside `with`. Frame i is what is shown i / fps seconds after the first: frames are
-    repeated or left out where the video's own come slower or faster, as with `ffmpeg -r`. `fps` is `extraction_fps`,
-    or else the video's average rate. `missing` tells afterwards what could not be read. Raises MediaError.
+    Without that they have their own size. Iterate over it once, inside `with`. Frame i is what is shown i / fps
+    seconds after the first: frames are repeated or left out where the video's own come slower or faster, as with
+    `ffmpeg -r`. `fps` is `extraction_fps`, or else the video's average rate. `missing` tells afterwards what could not
+    be read. Raises MediaError.
     """
 
     def __init__(
-        self, path: str, min_side_size: int, extraction_fps: float | None = None, options: DecodeOptions | None = None
+        self,
+        path: str,
+        min_side_size: int | None,
+        extraction_fps: float | None = None,
+        options: DecodeOptions | None = None,
     ) -> None:
         self.path = path
         self.sketch = options.sketch if options else None
@@ -168,7 +173,7 @@ class Video(MediaReader):
             orientation = _find_orientation(decoded)
             is_transposed = orientation and orientation[0] in TRANSPOSES
             size = (decoded.height, decoded.width) if is_transposed else (decoded.width, decoded.height)
-            width, height = scale_size(*size, self.min_side_size)
+            width, height = size if self.min_side_size is None else scale_size(*size, self.min_side_size)
             if width * height > MAX_SCALED_PIXELS:
                 raise MediaError(
                     "bad_size",

@@ -33,10 +33,15 @@ class Output:
     suffixes: tuple[str, ...]
     since: float = 0.0  # the st_mtime that files made with the recorded settings are later than
     extras: tuple[str, ...] = ()  # what is to be there beside the features
+    is_told_again: bool = False  # what there is to print of features, also of those that are there
 
     def is_done(self, stem: str) -> bool:
-        """Return True if a video's features are there, and all that is to be beside them."""
-        return self.has_features(stem) and all(self.has_extra(stem, extra) for extra in self.extras)
+        """Return True if a video's features are there, all that is to be beside them, and nothing is to be told."""
+        return (
+            not self.is_told_again
+            and self.has_features(stem)
+            and all(self.has_extra(stem, extra) for extra in self.extras)
+        )
 
     def has_features(self, stem: str) -> bool:
         """Return True if all of a video's features are there, whole, and of these settings."""

@@ -16,7 +16,7 @@ from utils.results import Arrays, Features, Predictions, Span
 
 TYPES = (np.float32, np.float16, np.uint8)  # of features, plain, of flow and quantized
 EXTRAS = {"timestamps": "npy", "predictions": "csv"}  # what can be saved beside features
-NUM_CLASSES_SAVED = 5
+NUM_CLASSES_TOLD = 5
 NUM_ROWS_SHOWN = 6
 NUM_VALUES_SHOWN = 3  # at either end of a row
 
@@ -71,11 +71,11 @@ def save_predictions(predictions: Predictions, spans: Sequence[Span], folder: Pa
     """
     text = io.StringIO(newline="")
     lines = csv.writer(text)
-    numbers = range(1, NUM_CLASSES_SAVED + 1)
+    numbers = range(1, NUM_CLASSES_TOLD + 1)
     lines.writerow(["begin", "end", "stream", *(f"{part}_{i}" for i in numbers for part in ("class", "probability"))])
     for row, (begin, end) in enumerate(spans):
         for stream, probabilities in predictions.probabilities.items():
-            best = np.argsort(-probabilities[row], kind="stable")[:NUM_CLASSES_SAVED]
+            best = np.argsort(-probabilities[row], kind="stable")[:NUM_CLASSES_TOLD]
             pairs = [(predictions.classes[i], f"{probabilities[row, i]:.6f}") for i in best]
             lines.writerow([f"{begin:.6f}", f"{end:.6f}", stream, *(part for pair in pairs for part in pair)])
     with whole_file(extra_path(folder, stem, "predictions")) as file:
@@ -101,11 +101,23 @@ def describe(path: str, features: Features) -> str:
     return "\n".join(lines)
 
 
+def describe_predictions(predictions: Predictions, spans: Sequence[Span] | None) -> str:
+    """Return lines for each row: its time, if known, then logit, probability and name of the likeliest classes."""
+    logits = list(predictions.logits.values())[-1]
+    probabilities = list(predictions.probabilities.values())[-1]
+    lines = []
+    for row, of_row in enumerate(logits):
+        lines.append(f"  {spans[row][0]:.2f} - {spans[row][1]:.2f} s" if spans else f"  row {row + 1}")
+        for index in np.argsort(-of_row, kind="stable")[:NUM_CLASSES_TOLD]:
+            lines.append(f"    {of_row[index]:9.3f}  {probabilities[row, index]:.4f}  {predictions.classes[index]}")
+    return "\n".join(lines)
+
+
 def _excerpt(row: npt.NDArray[Any]) -> str:
-    """Return the numbers at both ends of a row, or of pictures (C, H, W) the means."""
+    """Return numbers of both ends of a row, or of pictures (C, H, W) the means."""
     if row.ndim == 3:
         return " ".join(["means", *(f"{plane.mean(dtype=np.float32):8.4f}" for plane in row)])
-    values = [f"{value:8.4f}" for value in row]
+    values = [f"{value:8.4f}" for value in row.ravel()]
     return " ".join([*values[:NUM_VALUES_SHOWN], "...", *values[-NUM_VALUES_SHOWN:]])
 
 

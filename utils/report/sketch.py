@@ -75,11 +75,11 @@ class Sketch:
                 self._num_frames += 1
                 yield frame
 
-    def add_flow(self, start: int, flow: Tensor) -> None:
-        """Look at the flow (2, H, W), in pixels, of the middle frame of the stack that begins with frame `start`."""
-        self._flows = {row: kept for row, kept in self._flows.items() if row % self._every == 0}
-        if start // self._step % self._every == 0:
-            self._flows[start // self._step] = self._shrink(flow)
+    def add_flow(self, row: int, flow: Tensor) -> None:
+        """Look at the flow (2, H, W), in pixels, of the middle frame of a row of features."""
+        self._flows = {other: kept for other, kept in self._flows.items() if other % self._every == 0}
+        if row % self._every == 0:
+            self._flows[row] = self._shrink(flow)
 
     def sound(self, patches: Iterable[Tensor], lowest: str, highest: str, step: int = sys.maxsize) -> Iterator[Tensor]:
         """Yield the pictures of sound (N, T, bands) of N rows as they are, and look at them.

@@ -16,11 +16,12 @@ from torchvision.models.optical_flow import raft_large
 from models.flow import FLOWS, TVL1_PARAMETERS, FlowKind
 from models.i3d import Config
 from models.i3d.extract import Extractor, load_i3d
-from models.i3d.transforms import center_crop, quantize_flow
+from models.i3d.transforms import quantize_flow
 from tests.helpers.clips import write_clip
 from tests.helpers.oracles import cosines, oracle
 from tests.helpers.seeded import synthetic_clip
 from tests.models.i3d.test_pipeline import CLIP, LEAST_COSINE, first_seconds
+from utils.crops import center_crop
 from utils.errors import SettingsError
 from utils.media.options import DecodeOptions
 from utils.media.video import Video

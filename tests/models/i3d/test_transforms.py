@@ -2,7 +2,7 @@
 
 import torch
 
-from models.i3d.transforms import flow_in_pixels, quantize_flow
+from models.i3d.transforms import mirror_flow, quantize_flow
 
 
 def test_flow_is_clamped_and_rounded_to_eight_bits() -> None:
@@ -12,8 +12,7 @@ def test_flow_is_clamped_and_rounded_to_eight_bits() -> None:
     torch.testing.assert_close(quantize_flow(flow), 2 * levels / 255 - 1)
 
 
-def test_quantized_flow_in_pixels_is_the_flow_to_half_a_level() -> None:
-    flow = torch.linspace(-25, 25, 101)
-    pixels = flow_in_pixels(quantize_flow(flow))
-    assert (pixels - flow.clamp(-20, 20)).abs().max() <= 20 / 255 + 1e-5
-    assert pixels[50].abs() < 1e-5, "no move is none"
+def test_the_flow_of_a_mirrored_image_goes_the_other_way_along_x() -> None:
+    flow = torch.tensor([3.0, -2.0])[None, :, None, None].expand(2, 2, 4, 5)
+    assert mirror_flow(flow)[:, 0].eq(-3).all()
+    assert mirror_flow(flow)[:, 1].eq(-2).all()

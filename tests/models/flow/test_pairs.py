@@ -1,7 +1,7 @@
 """The encodings and flows of stacks, by a method that only records its calls."""
 
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 from typing import ClassVar
 
 import pytest
@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from models.flow import Encoded
-from models.i3d.flow import StackFlows, fill_up, split_evenly
-from models.i3d.transforms import quantize_flow
-from utils.stacks import stacks
+from models.flow.pairs import PairFlows, fill_up, split_evenly
+from utils.stacks import centered_stacks, stacks
 
 
 class RecordingMethod:
@@ -40,25 +39,30 @@ class RecordingMethod:
 
 
 def run(
-    num_frames: int, stack_size: int, step_size: int, pairs_per_batch: int, stacks_at_once: int = 1
+    num_frames: int,
+    stack_size: int,
+    step_size: int,
+    pairs_per_batch: int,
+    stacks_at_once: int = 1,
+    is_centered: bool = False,
 ) -> RecordingMethod:
     """Compute the flows of all stacks and check each of them."""
     method = RecordingMethod()
-    flows = StackFlows(method, pairs_per_batch)
+    flows = PairFlows(method, lambda height, width: pairs_per_batch)
     frames = (torch.full((3, 3, 3), float(i)) for i in range(num_frames))
-    every = stacks(frames, stack_size + 1, step_size, cycle_tail=True)
+    if is_centered:
+        every = centered_stacks(frames, stack_size + 1, step_size, stack_size // 2)
+    else:
+        every = stacks(frames, stack_size + 1, step_size, cycle_tail=True)
     while group := list(islice(every, stacks_at_once)):
-        numbers = torch.tensor([[float(stack.index_of(i)) for i in range(stack_size + 1)] for stack in group])
-        expected = quantize_flow(torch.stack([numbers[:, :-1], numbers[:, 1:]], dim=2) / 100)
-        seen = flows.compute(group)
-        assert seen.shape == (len(group), stack_size, 2, 2, 2)
-        assert torch.equal(seen[:, :, :, 1, 1], expected)
+        pairs = [pair for stack in group for pair in pairwise(stack.indices) if pair[0] != pair[1] or not is_centered]
+        of_group = {index: frame for stack in group for index, frame in zip(stack.indices, stack.items, strict=True)}
+        seen = flows.compute(of_group, pairs)
+        assert seen.keys() == set(pairs)
+        for pair, flow in seen.items():
+            assert flow.shape == (2, 3, 3)
+            assert torch.equal(flow[:, 1, 1], torch.tensor(pair) / 100)
     return method
-
-
-@pytest.fixture(autouse=True)
-def _small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.i3d.flow.CROP_SIZE", 2)
 
 
 @pytest.mark.parametrize("stacks_at_once", [1, 3, 9])
@@ -70,6 +74,15 @@ def test_each_frame_and_each_pair_is_computed_once(step_size: int, pairs_per_bat
     assert method.encoded == Counter(range(num_frames))
     assert method.pairs == Counter((i, i + 1) for i in range(num_frames - 1))
     assert max(method.batches) <= pairs_per_batch
+
+
+@pytest.mark.parametrize("stacks_at_once", [1, 5])
+@pytest.mark.parametrize("step_size", [1, 3, 10])
+def test_centred_stacks_compute_no_flow_twice(step_size: int, stacks_at_once: int) -> None:
+    method = run(30, 10, step_size, 4, stacks_at_once, is_centered=True)
+    last = 29 // step_size * step_size + 5  # the last frame of the last stack, if the video had it
+    assert method.pairs == Counter((i, i + 1) for i in range(min(last, 29)))
+    assert method.encoded == Counter(range(min(last, 29) + 1))
 
 
 def test_frames_that_no_stack_holds_cost_nothing() -> None:

@@ -1,8 +1,8 @@
-"""The flows of a video's stacks: what is computed a frame and what is computed a pair once each, in batches."""
+"""The flows of a video's pairs of frames, in batches: what is computed a frame, and a pair, is computed once."""
 
 import shutil
-from collections.abc import Callable, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from models.flow import Encoded, FlowMethod
-from models.i3d import CROP_SIZE
-from models.i3d.transforms import FLOW_BOUND, center_crop, quantize_flow
 from utils.flow_colours import colour_flow
 from utils.media.video import write_png
 from utils.outputs.atomic import saving
-from utils.stacks import Stack
 
 SMALL_BATCH = 16  # those of CPUs are smaller
+FULL_COLOUR = 20.0  # pixels, in pictures: I3D's bound of flow
 
 Item = TypeVar("Item")
 
@@ -25,17 +23,23 @@ Pair = tuple[int, int]
 """The indices of two frames in the video."""
 
 
-class StackFlows:
-    """Computes the flow input of I3D for the stacks of one video, which must come in order, a group at a time.
+class PairFlows:
+    """Computes the flows of one video, whose pairs must come in order, some at a time.
 
-    It keeps flows that a later stack may need, and the encodings of two frames: the first, to which the last frame of
-    a cycled tail has a flow, and the last, with which the next stack begins. Memory does not grow with the video.
+    It keeps the flows that were asked for last, and the encoding of the last frame, with which the next pair begins.
+    Memory does not grow with the video.
     """
 
     def __init__(
-        self, method: FlowMethod, pairs_per_batch: int, on_flow: Callable[[int, Tensor], None] | None = None
+        self,
+        method: FlowMethod,
+        pairs_per_batch: Callable[[int, int], int],
+        on_flow: Callable[[int, Tensor], None] | None = None,
     ) -> None:
-        """`on_flow` is called with each frame's index in the video and its flow (2, H, W) in pixels, once."""
+        """`pairs_per_batch` tells how many pairs of frames of some height and width are computed together.
+
+        `on_flow` is called with each frame's index in the video and its flow (2, H, W) to the next one, once.
+        """
         self._method = method
         self._fill = fill_up if method.fills_batches else list[Any]
         self._pairs_per_batch = pairs_per_batch
@@ -43,23 +47,25 @@ class StackFlows:
         self._flows: dict[Pair, Tensor] = {}
         self._encoded: dict[int, Encoded] = {}
 
-    def compute(self, stacks: Sequence[Stack[Tensor]]) -> Tensor:
-        """Return the quantized central flows (B, T, 2, 224, 224) of B stacks.
+    def compute(self, frames: Mapping[int, Tensor], pairs: Sequence[Pair]) -> dict[Pair, Tensor]:
+        """Return the flow (2, H, W) of each pair, in pixels; those of the last call are not computed again.
 
-        A stack is T + 1 frames (3, H, W) in 0..255, of which neighbours are paired.
+        `frames` has the frames (3, H, W), uint8, by index.
         """
-        frames = {stack.index_of(i): frame for stack in stacks for i, frame in enumerate(stack.items)}
-        pairs = [pair for stack in stacks for pair in pairwise(stack.index_of(i) for i in range(len(stack.items)))]
         self._flows = {pair: self._flows[pair] for pair in pairs if pair in self._flows}
         self._encoded = {index: encoded for index, encoded in self._encoded.items() if index in frames}
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._flows]
-        for batch in split_evenly(new, self._pairs_per_batch, self._fill):
-            keep = {stacks[-1].start, batch[-1][1]}
-            self._flows.update(zip(batch, self._compute_batch(batch, frames, keep), strict=True))
-        flows = torch.stack([self._flows[pair] for pair in pairs])
-        return flows.view(len(stacks), -1, *flows.shape[1:])
+        if not new:
+            return self._flows
+        height, width = frames[new[0][0]].shape[1:]
+        batches = split_evenly(new, self._pairs_per_batch(height, width), self._fill)
+        for number, batch in enumerate(batches, start=1):
+            later = {index for later in batches[number:] for pair in later for index in pair}
+            flows = self._compute_batch(batch, frames, later | {batch[-1][1]})
+            self._flows.update(zip(batch, flows, strict=True))
+        return self._flows
 
-    def _compute_batch(self, pairs: Sequence[Pair], frames: dict[int, Tensor], keep: set[int]) -> Tensor:
+    def _compute_batch(self, pairs: Sequence[Pair], frames: Mapping[int, Tensor], keep: set[int]) -> Tensor:
         """Return the flows of a batch of pairs; afterwards only what is encoded of the frames to `keep` is held."""
         indices = dict.fromkeys(index for pair in pairs for index in pair)
         known = {index: self._encoded[index] for index in indices if index in self._encoded}
@@ -80,18 +86,18 @@ class StackFlows:
             for (index, following), flow in dict(zip(pairs, flows, strict=True)).items():
                 if following == index + 1:  # not from the last frame of a tail to its first
                     self._on_flow(index, flow)
-        return quantize_flow(center_crop(flows, CROP_SIZE))
+        return flows
 
 
 def flow_writer(folder: Path) -> Callable[[int, Tensor], None]:
-    """Return an `on_flow` that writes pictures into `folder`, which it empties; full colour is I3D's bound of flow."""
+    """Return an `on_flow` that writes pictures into `folder`, which it empties."""
     with saving(folder):
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
         folder.mkdir(parents=True)
 
     def write(index: int, flow: Tensor) -> None:
         with saving(folder):
-            write_png(colour_flow(flow.float().cpu().numpy(), FLOW_BOUND), folder / f"{index + 1:06d}.png")
+            write_png(colour_flow(flow.float().cpu().numpy(), FULL_COLOUR), folder / f"{index + 1:06d}.png")
 
     return write
 
