@@ -21,16 +21,16 @@ class GrowingArray:
 
     def __init__(self, file: BinaryIO, folder: Path) -> None:
         self._file, self._folder = file, folder
-        self._num_rows = 0
+        self.num_rows = 0
 
     def append(self, rows: Rows) -> None:
         with saving(self._folder):
-            if self._num_rows == 0:
+            if self.num_rows == 0:
                 self._row_shape, self._dtype = rows.shape[1:], rows.dtype
                 self._write_header()
             assert (rows.shape[1:], rows.dtype) == (self._row_shape, self._dtype)
             self._file.write(np.ascontiguousarray(rows).data)
-        self._num_rows += len(rows)
+        self.num_rows += len(rows)
 
     def finish(self) -> "np.memmap[Any, Any]":
         """Return all rows. Changes to the array do not change the file."""
@@ -39,11 +39,11 @@ class GrowingArray:
             self._write_header()
             start = self._file.tell()
             self._file.flush()
-            return np.memmap(self._file, self._dtype, "c", start, (self._num_rows, *self._row_shape))
+            return np.memmap(self._file, self._dtype, "c", start, (self.num_rows, *self._row_shape))
 
     def _write_header(self) -> None:
         """Write the header, in which NumPy leaves room for any number of rows."""
-        shape = (self._num_rows, *self._row_shape)
+        shape = (self.num_rows, *self._row_shape)
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)
 
