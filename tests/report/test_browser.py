@@ -74,7 +74,7 @@ def make_report(folder: Path, stem: str) -> Path:
             for _ in sketch.frames(torch.full((3, 224, 224), i, dtype=torch.uint8) for i in range(100)):
                 pass
             for i in range(num_rows):
-                sketch.add_flow(8 * i, torch.full((2, 224, 224), float(i)))
+                sketch.add_flow(i, torch.full((2, 224, 224), float(i)))
             rows = {stream: generator.random((num_rows, 1024), np.float32) for stream in ("rgb", "flow")}
         features = Features(rows, spans, SECONDS, missing=f"{stem}: 0.1 s is missing", fps=25.0)
         report = Report(folder / "output" / "report", feature_type, feature_type, 20)

@@ -34,7 +34,7 @@ def add(folder: Path, feature_type: str, num_rows: int, stem: str = "a", most_pa
         for _ in sketch.frames(noise.roll(i, 1) for i in range(8 * num_rows + 8)):
             pass
         for i in range(num_rows):
-            sketch.add_flow(8 * i, flow.roll(i, 1))
+            sketch.add_flow(i, flow.roll(i, 1))
     predictions = Predictions([f"class {i}" for i in range(400)], {"both": np.log(RNG.random((num_rows, 400)))})
     features = Features(rows, spans, spans[-1][1], fps=25.0)
     add_page(report, stem, f"/videos/{stem}.mp4", features, sketch, lambda _: predictions)

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from utils.flow_colours import colour_flow, colour_wheel
 from utils.outputs.atomic import locked, whole_file
 from utils.outputs.writers import output_paths
 from utils.report import Report, page_path
-from utils.report.pictures import Array, colour, on_axis, save_picture
+from utils.report.pictures import Array, colour, find_centres, on_axis, save_picture
 from utils.report.render import clock, url, write_html
 from utils.results import Arrays, Features, Predictions, Span
 
@@ -84,14 +85,19 @@ def _describe(stem: str, path: str, features: Features) -> dict[str, Any]:
             # Infinite or no numbers; of flow, which may not fit into memory, they are not counted.
             for bad in [int((~np.isfinite(rows)).sum()) if rows.ndim < 4 else 0]
         ],
-        # Rows begin at equal distances and are equally long, but for the last one, which may end earlier.
-        "rows": {
-            "count": len(spans),
-            "step": spans[1][0] - spans[0][0] if len(spans) > 1 else 0,
-            "length": spans[0][1] - spans[0][0],
-            "end": spans[-1][1],
-        },
+        "rows": _describe_rows(spans),
     }
+
+
+def _describe_rows(spans: Sequence[Span]) -> dict[str, float]:
+    """Return what tells the times of all rows, which begin at equal distances and are equally long.
+
+    But they are cut off at both ends of the video: the `first` one may begin before 0.
+    """
+    length = max(end - begin for begin, end in spans)
+    steps = [after[side] - before[side] for before, after in pairwise(spans) for side in (0, 1)]
+    first, end = round(spans[0][1] - length, 6), spans[-1][1]
+    return {"count": len(spans), "first": first, "step": max(steps, default=0), "length": length, "end": end}
 
 
 class _Plots:
@@ -111,14 +117,11 @@ class _Plots:
             self._draw_sound(sound)
         if predictions is not None:
             self._draw_classes(predictions)
-        for name, flows in arrays.items():
-            if flows.ndim == 4:
-                self._draw_motion(name, flows)
-        features = {
-            name: np.nan_to_num(rows.astype(np.float32), posinf=0, neginf=0)
-            for name, rows in arrays.items()
-            if rows.ndim < 4
-        }
+        rows_of = {name: rows for name, rows in arrays.items() if rows.ndim < 4}
+        for name in arrays.keys() - rows_of.keys():
+            self._draw_motion(name, arrays[name])
+        means = {name: rows.mean(axis=1) if rows.ndim == 3 else rows for name, rows in rows_of.items()}  # of crops
+        features = {name: np.nan_to_num(rows.astype(np.float32), posinf=0, neginf=0) for name, rows in means.items()}
         for name, rows in features.items():
             if rows.shape[1] <= FEW_NUMBERS:
                 self._draw_numbers(name, rows)
@@ -130,8 +133,8 @@ class _Plots:
     def _draw_frames(self, strip: "Strip") -> None:
         common = {
             "side": strip.frames.shape[1],
-            "centres": [sum(self._spans[row]) / 2 for row in strip.rows],
-            "spacing": strip.every * (self._spans[1][0] - self._spans[0][0]) if len(self._spans) > 1 else self._seconds,
+            "centres": find_centres(self._spans)[strip.rows].tolist(),
+            "spacing": strip.every * _describe_rows(self._spans)["step"] or self._seconds,
         }
         note = f"The middle frame of each row, what the network sees of it or a square. {_tell_every(strip.every)}"
         file = self._save("frames", np.concatenate(strip.frames, axis=1), FRAMES_BYTES, lossless=False)
@@ -152,7 +155,7 @@ class _Plots:
         """Draw how long flow (N, 2, H, W) is, in the mean of a row, of few rows of a long video."""
         rows = range(0, len(flows), -(-len(flows) // MOST_POINTS))
         lengths = [float(np.hypot(*flows[row].astype(np.float32)).mean()) for row in rows]
-        points = [(round(sum(self._spans[row]) / 2, 4), length) for row, length in zip(rows, lengths, strict=True)]
+        points = np.stack([find_centres(self._spans)[rows], lengths], axis=1).round(4).tolist()
         note = f"How far a pixel moves from a frame to the next one, in the mean, in pixels. {_tell_every(rows.step)}"
         line = {"name": name, "points": points}
         self._add("curves", "Amount of motion", note, lines=[line], low=0.0, high=max(*lengths, 1e-9))
@@ -188,7 +191,7 @@ class _Plots:
 
     def _draw_curves(self, features: Arrays) -> None:
         """Draw the length of the features, and the cosine of each row with the next one."""
-        centres = np.mean(self._spans, axis=1)
+        centres = find_centres(self._spans)
         group = -(-len(centres) // MOST_POINTS)
         lengths, cosines, largest = [], [], []
 

@@ -17,6 +17,7 @@ from utils.results import Span
 
 Array = npt.NDArray[Any]
 
+TOLERANCE = 1e-6  # seconds
 WIDTH = 1200  # pixels of a picture over time
 QUALITIES = (75, 50, 25, 5)  # of pictures with losses, the first that makes the file small enough
 
@@ -25,16 +26,26 @@ VIRIDIS = [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 
 VIRIDIS += [(170, 220, 50), (253, 231, 37)]
 
 
+def find_centres(spans: Sequence[Span] | Array) -> Array:
+    """Return the middle of each row, in seconds; of centred rows, which both ends of a video cut off, as if whole."""
+    rows: Array = np.array(spans, float)
+    length = (rows[:, 1] - rows[:, 0]).max()
+    if rows[0, 1] > length - TOLERANCE:
+        centres: Array = rows.mean(axis=1)
+    else:
+        centres = np.where(rows[:, 0] == 0, rows[:, 1] - length / 2, rows[:, 0] + length / 2)
+    return centres
+
+
 def on_axis(values: Array, spans: Sequence[Span] | Array, seconds: float, width: int = WIDTH) -> Array:
     """Return values (N, K) of rows over the time from 0 to `seconds`, (K, width); NaN where there is no row.
 
     A column is of the row whose middle is nearest.
     """
-    rows = np.array(spans, float)
-    centres = rows.mean(axis=1)
-    begins, length = np.arange(width) * seconds / width, seconds / width
-    nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, begins + length / 2)
-    is_in = (rows[nearest, 0] < begins + length) & (rows[nearest, 1] > begins)
+    rows, centres = np.array(spans, float), find_centres(spans)
+    begins, column = np.arange(width) * seconds / width, seconds / width
+    nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, begins + column / 2)
+    is_in = (rows[nearest, 0] < begins + column) & (rows[nearest, 1] > begins)
     return np.where(is_in, values[nearest].T, np.nan)
 
 

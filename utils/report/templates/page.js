@@ -7,14 +7,16 @@ let time = 0;
 const marks = [...document.querySelectorAll(".area")].map((area) =>
   ({ line: area.querySelector(".now-line"), span: area.querySelector(".row-span"), part: area.dataset.part }));
 
-const begin = (rows, i) => i * rows.step;
-const end = (rows, i) => Math.min(begin(rows, i) + rows.length, rows.end);
-const centre = (rows, i) => (begin(rows, i) + end(rows, i)) / 2;
+// Rows are cut off at both ends of the video. Those that are centred reach beyond both; or the last one is shorter.
+const whole = (rows, i) => rows.first + i * rows.step;
+const begin = (rows, i) => Math.max(whole(rows, i), 0);
+const end = (rows, i) => Math.min(whole(rows, i) + rows.length, rows.end);
+const centre = (rows, i) => rows.first < 0 ? whole(rows, i) + rows.length / 2 : (begin(rows, i) + end(rows, i)) / 2;
 
-// The row that is shown at a time: the one whose middle is nearest. The last row may be shorter than the others.
+// The row that is shown at a time: the one whose middle is nearest.
 function rowAt(rows, seconds) {
   const last = rows.count - 1;
-  const i = Math.max(0, Math.min(last, Math.round((seconds - rows.length / 2) / (rows.step || 1))));
+  const i = Math.max(0, Math.min(last, Math.round((seconds - rows.first - rows.length / 2) / (rows.step || 1))));
   return i === last - 1 && 2 * seconds >= centre(rows, i) + centre(rows, last) ? last : i;
 }
 
