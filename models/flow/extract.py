@@ -91,7 +91,7 @@ def _on_host(batches: Iterator[Tensor]) -> Iterator[Rows]:
 
 def _begin_copy(batch: Tensor) -> Callable[[], Rows]:
     """Begin to copy a batch to the host, into page-locked memory, and return what waits for it."""
-    copy = batch.to("cpu", non_blocking=True)
+    copy = torch.empty(batch.shape, dtype=batch.dtype, pin_memory=batch.is_cuda).copy_(batch, non_blocking=True)
     done = None
     if batch.is_cuda:
         done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
