@@ -157,7 +157,6 @@ class Config(FlowOptions, SizeOptions):
     title = "Optical flow"
     summary: ClassVar[str] = "the optical flow from each frame to the next one, in pixels"
     media_suffixes: ClassVar[frozenset[str]] = VIDEO_SUFFIXES
-    num_frames_needed: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()

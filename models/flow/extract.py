@@ -79,14 +79,12 @@ class Extractor:
 
 def _on_host(batches: Iterator[Tensor]) -> Iterator[Rows]:
     """Yield batches as arrays. Of a GPU's, two are under way: one is waited for when the next one is begun."""
-    wait: Callable[[], Rows] | None = None
-    for batch in batches:
-        wait_for_next = _begin_copy(batch)
-        if wait is not None:
-            yield wait()
-        wait = wait_for_next
-    if wait is not None:
+    copies = map(_begin_copy, batches)
+    wait = next(copies, None)
+    while wait is not None:
+        wait_for_next = next(copies, None)
         yield wait()
+        wait = wait_for_next
 
 
 def _begin_copy(batch: Tensor) -> Callable[[], Rows]:
