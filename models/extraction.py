@@ -108,7 +108,8 @@ class Job:
             if row is not None:
                 return row
         sketch = self._begin_sketch(stem)
-        decode = dataclasses.replace(self.decode, on_open=on_open, sketch=sketch)
+        scratch = Path(self.output.paths(stem)[0]).parent if self.output else None
+        decode = dataclasses.replace(self.decode, on_open=on_open, sketch=sketch, scratch=scratch)
         try:
             features = extractor.extract(path, decode, frames_folder(self.config, stem))
         except AcceleratorError as error:  # after which a GPU does nothing more for this process

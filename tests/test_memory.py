@@ -127,7 +127,7 @@ def test_a_workers_allocator_joins_free_memory_unless_the_user_set_it(
     assert answer.stdout.strip() == expected
 
 
-@pytest.mark.parametrize("name", ["i3d", "vggish"])
+@pytest.mark.parametrize("name", ["i3d", "vggish", "flow"])
 def test_an_extractor_keeps_the_batch_that_fitted(name: str) -> None:
     kind = models.load_extractor(name)
     extractor = object.__new__(kind)

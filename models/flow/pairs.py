@@ -9,11 +9,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from models.flow import Encoded, FlowMethod
+from models.flow import Encoded, FlowMethod, FlowOptions
+from models.flow.pwc import BYTES_PER_FRAME
+from utils.devices import CPU
 from utils.flow_colours import colour_flow
 from utils.media.video import write_png
+from utils.memory import items_that_fit
 from utils.outputs.atomic import saving
 
+CPU_BATCH = 4  # frames; more are no faster, and take more memory
+LARGEST_BATCH = 256  # frames, on a GPU, where more are no faster: an estimate
 SMALL_BATCH = 16  # those of CPUs are smaller
 FULL_COLOUR = 20.0  # pixels, in pictures: I3D's bound of flow
 
@@ -42,7 +47,7 @@ class PairFlows:
         """
         self._method = method
         self._fill = fill_up if method.fills_batches else list[Any]
-        self._pairs_per_batch = pairs_per_batch
+        self.pairs_per_batch = pairs_per_batch
         self._on_flow = on_flow
         self._flows: dict[Pair, Tensor] = {}
         self._encoded: dict[int, Encoded] = {}
@@ -58,7 +63,7 @@ class PairFlows:
         if not new:
             return self._flows
         height, width = frames[new[0][0]].shape[1:]
-        batches = split_evenly(new, self._pairs_per_batch(height, width), self._fill)
+        batches = split_evenly(new, self.pairs_per_batch(height, width), self._fill)
         for number, batch in enumerate(batches, start=1):
             later = {index for later in batches[number:] for pair in later for index in pair}
             flows = self._compute_batch(batch, frames, later | {batch[-1][1]})
@@ -89,7 +94,35 @@ class PairFlows:
         return flows
 
 
-def flow_writer(folder: Path) -> Callable[[int, Tensor], None]:
+def frames_per_batch(config: FlowOptions, device: str, dtype: torch.dtype, num_sharing: int) -> int:
+    """Return the number of frames that flow is computed for together, if they are of PWC-Net's reference size."""
+    if config.batch_size is not None:
+        return config.batch_size
+    if device == CPU:
+        return CPU_BATCH
+    return items_that_fit(device, BYTES_PER_FRAME[dtype.itemsize], LARGEST_BATCH, num_sharing)
+
+
+def pair_flows(
+    config: FlowOptions, method: FlowMethod, dtype: torch.dtype, batch_size: int, frames_folder: Path | None
+) -> PairFlows:
+    """Return what computes the flows of a video, in batches of the memory that `batch_size` such frames take.
+
+    With `keep_flow`, it also writes flow in colours beside `frames_folder`, if given.
+    """
+
+    def pairs_per_batch(height: int, width: int) -> int:
+        if config.batch_size is not None:
+            return batch_size
+        return max(1, method.pairs_that_fit(batch_size * BYTES_PER_FRAME[dtype.itemsize], height, width))
+
+    on_flow = None
+    if config.keep_flow and frames_folder is not None:
+        on_flow = _flow_writer(frames_folder.with_name(frames_folder.name.removesuffix("_frames") + "_flow"))
+    return PairFlows(method, pairs_per_batch, on_flow)
+
+
+def _flow_writer(folder: Path) -> Callable[[int, Tensor], None]:
     """Return an `on_flow` that writes pictures into `folder`, which it empties."""
     with saving(folder):
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier run

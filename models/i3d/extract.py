@@ -10,8 +10,7 @@ from torch import Tensor
 
 from models.clips import Stacks, extract_rows
 from models.flow import load_flow
-from models.flow.pairs import PairFlows, flow_writer
-from models.flow.pwc import BYTES_PER_FRAME
+from models.flow.pairs import PairFlows, frames_per_batch, pair_flows
 from models.i3d import CROP_SIZE, Config, checkpoint
 from models.i3d.net import CHANNELS, I3D, VARIANTS
 from models.i3d.transforms import mirror_flow, normalize_rgb, quantize_flow
@@ -19,13 +18,10 @@ from models.kinetics import class_names, mean_of_crops, predictions
 from utils.crops import crop, is_mirrored
 from utils.devices import CPU, dtype_of, forbid_reduced_precision, precision_on
 from utils.media.options import DecodeOptions
-from utils.memory import items_that_fit, retry_with_half_batch
+from utils.memory import retry_with_half_batch
 from utils.results import Arrays, Features, Predictions
 from utils.stacks import Stack
 from utils.weights.checkpoint import load_or_randomize
-
-CPU_BATCH = 4  # frames; more are no faster, and take more memory
-LARGEST_BATCH = 256  # frames, on a GPU, where more are no faster: an estimate
 
 
 class Extractor:
@@ -39,17 +35,11 @@ class Extractor:
         self.i3d = {
             stream: load_i3d(config, stream, dtype, for_gpu=device != CPU).to(self.device) for stream in config.suffixes
         }
-        if "flow" in config.suffixes:
+        if config.uses_flow:
             self.flow_method = load_flow(config.flow, config.flow_weights_path, self.device, dtype)
         if config.show_kinetics_pred or config.save_predictions:
             class_names(config.kinetics_class_labels)  # which says now what is wrong with them
-        # The number of frames that flow is computed for together; the stacks of so many go through I3D together.
-        if config.batch_size is not None:
-            self.batch_size = config.batch_size
-        elif self.device.type == "cpu":
-            self.batch_size = CPU_BATCH
-        else:
-            self.batch_size = items_that_fit(device, BYTES_PER_FRAME[dtype.itemsize], LARGEST_BATCH, num_sharing)
+        self.batch_size = frames_per_batch(config, device, dtype, num_sharing)  # whose stacks go through I3D together
 
     def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
         """Return the features of a video, float32, a stream (N, 1024), or (N, K, 1024) of K crops.
@@ -63,11 +53,9 @@ class Extractor:
         return features
 
     def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
-        on_flow = flows = None
-        if self.config.keep_flow and frames_folder is not None:
-            on_flow = flow_writer(frames_folder.with_name(frames_folder.name.removesuffix("_frames") + "_flow"))
-        if "flow" in self.config.suffixes:
-            flows = PairFlows(self.flow_method, partial(self._pairs_per_batch, batch_size), on_flow)
+        flows = None
+        if self.config.uses_flow:
+            flows = pair_flows(self.config, self.flow_method, self.dtype, batch_size, frames_folder)
 
         def embed(stacks: Stacks) -> dict[str, Tensor]:
             return {stream: self._embed(stream, self._images(stream, stacks, flows, options)) for stream in self.i3d}
@@ -135,13 +123,6 @@ class Extractor:
             rows = torch.from_numpy(arrays[stream]).to(self.device)
             logits[stream] = network.classify(mean_of_crops(rows))
         return predictions(logits, self.config.kinetics_class_labels)
-
-    def _pairs_per_batch(self, batch_size: int, height: int, width: int) -> int:
-        """Return how many pairs of frames of that size are computed together."""
-        if self.config.batch_size is not None:
-            return batch_size
-        num_bytes = batch_size * BYTES_PER_FRAME[self.dtype.itemsize]
-        return max(1, self.flow_method.pairs_that_fit(num_bytes, height, width))
 
 
 def load_i3d(config: Config, stream: str, dtype: torch.dtype, *, for_gpu: bool) -> I3D:

@@ -86,14 +86,12 @@ def test_values_reach_the_options_of_the_extractor_and_the_common_ones() -> None
 
 
 def test_rows_that_are_pictures_are_neither_joined_nor_turned(capsys: pytest.CaptureFixture[str]) -> None:
-    class Maps(models.load_config("vggish")):  # type: ignore[misc]
-        has_maps = True
-
-    arguments = [*SAVING.replace("i3d", "vggish").split(), "--transpose"]
+    arguments = [*SAVING.replace("i3d", "flow").split(), "--transpose"]
+    configs = {"flow": models.load_config("flow")}
     with pytest.raises(SystemExit) as ended:
-        run(cli.parse(arguments, {"vggish": Maps}))
+        run(cli.parse(arguments, configs, recipes))
     assert ended.value.code == 2
-    assert "--transpose: the rows of vggish features are pictures" in capsys.readouterr().err
+    assert "--transpose: the rows of flow features are pictures" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,25 @@ def test_a_picture_is_at_the_time_of_its_row(tmp_path: Path) -> None:
     text = page_path(tmp_path, "a").read_text().split('<svg class="wide"', 1)[1].split('<svg class="narrow"')[0]
     places = [float(x) + float(width) / 2 for x, width in re.findall(r'<svg x="([\d.]+)" width="([\d.]+)"', text)]
     np.testing.assert_allclose(places, [1000 * (0.32 + 0.32 * i) / 1.92 for i in range(5)])
+
+
+@pytest.mark.parametrize(("num_rows", "every"), [(1, 1), (5, 1), (301, 2)])
+def test_of_flow_the_amount_of_motion_is_drawn_and_nothing_that_rows_of_numbers_have(
+    num_rows: int, every: int, tmp_path: Path
+) -> None:
+    """Row i is 3 i pixels to the right and 4 i up: 5 i pixels."""
+    flows = np.arange(num_rows)[:, None, None, None] * np.array([3, -4])[:, None, None] * np.ones((6, 8))
+    spans = [(i / 25, (i + 1) / 25) for i in range(num_rows)]
+    features = Features({"flow_pwc": flows.astype(np.float16)}, spans, spans[-1][1], fps=25.0)
+    add_page(
+        Report(tmp_path, "flow", "Flow", 1), "a", "a.mp4", features, Sketch(1, 1, 1), None, Files("flow", ("flow_pwc",))
+    )
+    folder = page_path(tmp_path, "a").parent
+    assert sorted(path.name for path in folder.iterdir()) == ["flow.json", "page.html"]
+    (plot,) = json.loads((folder / "flow.json").read_text())["plots"]
+    rows = np.arange(0, num_rows, every)
+    np.testing.assert_allclose(plot["lines"][0]["points"], np.stack([(rows + 0.5) / 25, 5 * rows], axis=1), rtol=1e-3)
+    assert plot["high"] >= 5 * rows[-1]
+    assert ("One row in 2 is shown." in plot["note"]) == (every == 2)
+    text = (folder / "page.html").read_text()
+    assert f"{num_rows} \N{MULTIPLICATION SIGN} 2 \N{MULTIPLICATION SIGN} 6 \N{MULTIPLICATION SIGN} 8 (float16)" in text

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from utils.option import option
@@ -29,6 +30,9 @@ class DecodeOptions:
 
     sketch: "Sketch | None" = None
     """Is handed what there is to see of the video, for the report."""
+
+    scratch: Path | None = None
+    """The folder for arrays that are written as they are computed; by default temporary files."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_loss <= 1:

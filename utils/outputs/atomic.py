@@ -40,7 +40,7 @@ def whole_file(path: Path, replaces: bool = True) -> Iterator[BinaryIO]:
     """
     with saving(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _open_part(path.parent)
+        file = open_part(path.parent)
         try:
             with file:
                 yield file
@@ -92,7 +92,7 @@ def _machine() -> str:
     return hashlib.sha256(os.fsencode(os.uname().nodename)).hexdigest()[:6]
 
 
-def _open_part(folder: Path) -> BinaryIO:
+def open_part(folder: Path) -> BinaryIO:
     """Make, open and lock a file under a name that is short and nobody else's, be they on another machine."""
     while True:
         # "+", because into a file opened with "xb" NumPy writes past Python, which loses the system's error and even

@@ -16,9 +16,10 @@ from utils.errors import MediaError
 from utils.outputs import settings
 from utils.outputs.atomic import whole_file
 from utils.outputs.files import STEM, FileOptions, Files
+from utils.outputs.growing import adopt_file, drop_file, growing_array
 from utils.results import Arrays, Features, Predictions, Span
 
-TYPES = (np.float32, np.uint8)  # of features, plain and quantized
+TYPES = (np.float32, np.float16, np.uint8)  # of features, plain, of flow and quantized
 EXTRAS = {"timestamps": "npy", "predictions": "csv"}  # what can be saved beside features
 NUM_CLASSES_TOLD = 5
 NUM_ROWS_SHOWN = 6
@@ -67,8 +68,7 @@ def save_numpy(features: Features, folder: Path, stem: str, files: Files) -> lis
     paths = files.paths(folder, stem)
     try:
         for path, rows in zip(paths, lay_out(features.arrays, files), strict=True):
-            with whole_file(Path(path)) as file:
-                np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
+            _save(rows, Path(path), files.options.dtype or str(rows.dtype))
     except FloatingPointError as error:
         problem = f"has features that are too large for --dtype {files.options.dtype}; leave it out"
         raise MediaError("out_of_range", f"{stem}: {problem}") from error
@@ -76,20 +76,32 @@ def save_numpy(features: Features, folder: Path, stem: str, files: Files) -> lis
 
 
 def lay_out(arrays: Arrays, files: Files) -> Iterator[npt.NDArray[Any]]:
-    """Yield what is in each file, in the order of their names.
-
-    Raises FloatingPointError for numbers that are too large for their type.
-    """
+    """Yield what is in each file, but for the type of numbers, in the order of their names."""
     options = files.options
     if options.concatenate:
         arrays = {files.feature_type: np.concatenate([arrays[stream] for stream in files.streams], axis=-1)}
     for suffix, names in files.names.items():
         for crop in range(len(names)):
             rows = arrays[suffix][:, crop] if len(names) > 1 else arrays[suffix]
-            if options.dtype is not None:
-                with np.errstate(over="raise"):
-                    rows = rows.astype(options.dtype, copy=False)
             yield rows.T if options.transpose else rows
+
+
+def _save(rows: npt.NDArray[Any], path: Path, dtype: str) -> None:
+    """Write an array; raises FloatingPointError for numbers that are too large for the type.
+
+    One that was written as it was computed lies in such a file already, which gets its name, or is as large.
+    """
+    with np.errstate(over="raise"):
+        if rows.dtype != dtype and rows.ndim == 4:
+            with growing_array(path.parent) as array:
+                for row in rows:
+                    array.append(row[None].astype(dtype))
+                drop_file(rows)
+                rows = array.finish()
+        if rows.dtype == dtype and adopt_file(rows, path):
+            return
+        with whole_file(path) as file:
+            np.save(file, np.ascontiguousarray(rows, dtype), allow_pickle=False)
 
 
 def load_numpy(folder: Path, stem: str, files: Files) -> Arrays:
@@ -143,9 +155,7 @@ def describe(path: str, features: Features) -> str:
         lines.append(f"  {suffix} {rows.shape} {rows.dtype}, mean {rows.mean():.4f}, largest {rows.max():.4f}")
         for i, (row, (begin, end)) in enumerate(zip(rows, features.spans, strict=True), start=1):
             if i < NUM_ROWS_SHOWN or i == len(rows):
-                ends = row.ravel()[:NUM_VALUES_SHOWN], row.ravel()[-NUM_VALUES_SHOWN:]
-                excerpt = " ... ".join(" ".join(f"{value:8.4f}" for value in end) for end in ends)
-                lines.append(f"    {begin:8.2f} - {end:8.2f} s  {excerpt}")
+                lines.append(f"    {begin:8.2f} - {end:8.2f} s  {_excerpt(row)}")
             elif i == NUM_ROWS_SHOWN:
                 lines.append("    ...")
     return "\n".join(lines)
@@ -161,6 +171,14 @@ def describe_predictions(predictions: Predictions, spans: Sequence[Span] | None)
         for index in np.argsort(-of_row, kind="stable")[:NUM_CLASSES_TOLD]:
             lines.append(f"    {of_row[index]:9.3f}  {probabilities[row, index]:.4f}  {predictions.classes[index]}")
     return "\n".join(lines)
+
+
+def _excerpt(row: npt.NDArray[Any]) -> str:
+    """Return numbers of both ends of a row, or of pictures (C, H, W) the means."""
+    if row.ndim == 3:
+        return " ".join(["means", *(f"{plane.mean(dtype=np.float32):8.4f}" for plane in row)])
+    ends = row.ravel()[:NUM_VALUES_SHOWN], row.ravel()[-NUM_VALUES_SHOWN:]
+    return " ... ".join(" ".join(f"{value:8.4f}" for value in end) for end in ends)
 
 
 def _num_rows(path: str, options: FileOptions, since: float) -> int:

@@ -82,9 +82,10 @@ def _describe(stem: str, path: str, features: Features, files: Files) -> dict[st
         "fps": features.fps,
         "missing": features.missing,
         "arrays": [
-            {"file": file, "shape": rows.shape, "type": str(rows.dtype), "bad": bad}
+            {"file": file, "shape": rows.shape, "type": files.options.dtype or str(rows.dtype), "bad": bad}
             for file, rows in zip(files.paths(Path(), stem), lay_out(features.arrays, files), strict=True)
-            for bad in [int((~np.isfinite(rows)).sum())]  # infinite or no numbers
+            # Infinite or no numbers; of flow, which may not fit into memory, they are not counted.
+            for bad in [int((~np.isfinite(rows)).sum()) if rows.ndim < 4 else 0]
         ],
         "rows": _describe_rows(features.spans),
     }
@@ -118,12 +119,16 @@ class _Plots:
             self._draw_sound(sound)
         if predictions is not None:
             self._draw_classes(predictions)
-        means = {name: rows.mean(axis=1) if rows.ndim == 3 else rows for name, rows in arrays.items()}  # of crops
+        rows_of = {name: rows for name, rows in arrays.items() if rows.ndim < 4}
+        for name in arrays.keys() - rows_of.keys():
+            self._draw_motion(name, arrays[name])
+        means = {name: rows.mean(axis=1) if rows.ndim == 3 else rows for name, rows in rows_of.items()}  # of crops
         features = {name: np.nan_to_num(rows.astype(np.float32), posinf=0, neginf=0) for name, rows in means.items()}
         for name, rows in features.items():
             if rows.shape[1] <= FEW_NUMBERS:
                 self._draw_numbers(name, rows)
-        self._draw_curves(features)
+        if features:
+            self._draw_curves(features)
         for name, rows in features.items():
             self._draw_likeness(name, rows)
 
@@ -133,7 +138,7 @@ class _Plots:
             "centres": find_centres(self._spans)[strip.rows].tolist(),
             "spacing": strip.every * _describe_rows(self._spans)["step"] or self._seconds,
         }
-        note = "The middle frame of each row, cropped to what the network sees. " + _tell_every(strip.every)
+        note = f"The middle frame of each row, what the network sees of it or a square. {_tell_every(strip.every)}"
         file = self._save("frames", np.concatenate(strip.frames, axis=1), FRAMES_BYTES, lossless=False)
         self._add("strip", "Frames", note, file=file, **common)
         if strip.flows is not None:
@@ -147,6 +152,15 @@ class _Plots:
                 "pixels, a darker one a longer one."
             )
             self._add("strip", "Motion (optical flow)", note, file=file, wheel=wheel, **common)
+
+    def _draw_motion(self, name: str, flows: Array) -> None:
+        """Draw how long flow (N, 2, H, W) is, in the mean of a row, of few rows of a long video."""
+        rows = range(0, len(flows), -(-len(flows) // MOST_POINTS))
+        lengths = [float(np.hypot(*flows[row].astype(np.float32)).mean()) for row in rows]
+        points = np.stack([find_centres(self._spans)[rows], lengths], axis=1).round(4).tolist()
+        note = f"How far a pixel moves from a frame to the next one, in the mean, in pixels. {_tell_every(rows.step)}"
+        line = {"name": name, "points": points}
+        self._add("curves", "Amount of motion", note, lines=[line], low=0.0, high=max(*lengths, 1e-9))
 
     def _draw_sound(self, sound: "Sound") -> None:
         (begin, end), num_rows, num_columns = self._spans[-1], *sound.levels.shape[:2]
