@@ -23,7 +23,8 @@ from utils.weights.checkpoint import load_or_randomize
 SUFFIX = "torchvision"
 CPU_BATCH = 16  # frames, which are one stack; more are no faster
 LARGEST_BATCH = 256  # frames, on a GPU, where more are no faster: an estimate
-BYTES_PER_FRAME = {4: 64 * 10**6, 2: 32 * 10**6}  # by a number's size, of the largest model: an estimate
+# By a number's size: twice what swin3d_b takes, the largest, on a CPU; an estimate for GPUs.
+BYTES_PER_FRAME = {4: 60 * 10**6, 2: 30 * 10**6}
 
 
 class Extractor:
