@@ -17,6 +17,7 @@ EXTRACTORS = {
     "i3d": "models.i3d",
     "vggish": "models.vggish",
     "flow": "models.flow",
+    "torchvision": "models.torchvision",
 }
 
 

@@ -32,11 +32,13 @@ def extract_rows(
     min_side_size: int | None,
     stacks_per_batch: int,
     embed: Callable[[Stacks], dict[str, Tensor]],
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> Features:
     """Return the features of a video, whose frames are also written to `frames_folder`, if given.
 
     `embed` returns by suffix the rows of some of its stacks, float32 (B, D), or (B, K, D) of K crops. Frames are scaled
-    to `min_side_size`, if given. Raises MediaError and SaveError.
+    to `min_side_size`, if given. Stacks are then of what `prepare` makes of each frame, once, if given. Raises
+    MediaError and SaveError.
     """
     rows: dict[str, list[Tensor]] = defaultdict(list)
     spans: list[Span] = []
@@ -45,7 +47,7 @@ def extract_rows(
         Video(path, min_side_size, config.extraction_fps, options) as video,
         frames_on_device(video, device, frames_folder) as frames,
     ):
-        all_stacks = config.stacks(frames)
+        all_stacks = config.stacks(map(prepare, frames) if prepare else frames)
         before: torch.cuda.Event | None = None
         while group := list(islice(all_stacks, stacks_per_batch)):
             for suffix, of_group in embed(group).items():

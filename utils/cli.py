@@ -265,10 +265,12 @@ class _Parser(argparse.ArgumentParser):
         )
         self.add_argument("-h", "--help", action="store_true", help="show this; with --feature_type, its own options")
         for group in groups:
-            for part in group.__mro__:  # what is its own first
-                fields = [field for field in _options(group) if field.name in inspect.get_annotations(part)]
+            fields_left = _options(group)
+            for part in group.__mro__:  # what is its own first, which it may be with another default
+                fields = [field for field in fields_left if field.name in inspect.get_annotations(part)]
                 if not fields:
                     continue
+                fields_left = [field for field in fields_left if field not in fields]
                 add = self.add_argument_group(part.title).add_argument
                 for field in fields:
                     add(f"--{field.name}", default=field.default, **field.metadata["arguments"])

@@ -203,9 +203,13 @@ def test_a_frame_that_is_stored_from_below_is_copied_from_above() -> None:
     assert (copy.reshape(12, 16) == rows[::-1]).all()
 
 
-def test_a_frame_too_long_to_scale_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("min_side_size", [256, None])
+def test_a_frame_too_long_to_scale_is_refused(min_side_size: int | None, tmp_path: Path) -> None:
     path = write_numbered_clip(tmp_path / "thin.mkv", 1, 4000, 2, codec="ffv1", pixel_format="bgr0")
-    with Video(str(path), 256) as video, pytest.raises(MediaError, match="4000x2 would be scaled to") as caught:
+    with (
+        Video(str(path), min_side_size) as video,
+        pytest.raises(MediaError, match="4000x2 would be scaled to") as caught,
+    ):
         list(video)
     assert caught.value.reason == "bad_size"
 

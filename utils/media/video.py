@@ -31,6 +31,7 @@ Frame = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
 
 MAX_SCALED_PIXELS = 2**25  # whose flow takes some 15 GB
+USUAL_SIDE = 256  # pixels, that whoever takes frames at their own size scales their smaller side to
 MAX_FPS = 1000  # that a video is believed to have
 MIN_FPS_RATIO = Fraction(1, 4)  # of the rate that is believed to be a video's to that of its frames' times
 
@@ -173,14 +174,15 @@ class Video(MediaReader):
             orientation = _find_orientation(decoded)
             is_transposed = orientation and orientation[0] in TRANSPOSES
             size = (decoded.height, decoded.width) if is_transposed else (decoded.width, decoded.height)
-            width, height = size if self.min_side_size is None else scale_size(*size, self.min_side_size)
-            if width * height > MAX_SCALED_PIXELS:
-                raise MediaError(
-                    "bad_size",
-                    f"{self.path}: {decoded.width}x{decoded.height} would be scaled to {width}x{height}, over the "
-                    f"limit of {MAX_SCALED_PIXELS} pixels",
-                )
-            self._display = _Display(orientation, width, height)
+            scaled = scale_size(*size, self.min_side_size or USUAL_SIDE)
+            for width, height in (size, scaled) if self.min_side_size is None else (scaled,):
+                if width * height > MAX_SCALED_PIXELS:
+                    raise MediaError(
+                        "bad_size",
+                        f"{self.path}: {decoded.width}x{decoded.height} would be scaled to {width}x{height}, over the "
+                        f"limit of {MAX_SCALED_PIXELS} pixels",
+                    )
+            self._display = _Display(orientation, *(size if self.min_side_size is None else scaled))
         return self._display
 
 

@@ -1,0 +1,142 @@
+"""Video -> clip features of torchvision's video models: what they give their last layer."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.transforms.functional import center_crop, resize
+
+from models.clips import Stacks, extract_rows
+from models.kinetics import class_names, mean_of_crops, predictions
+from models.torchvision import Config
+from utils.crops import crop
+from utils.devices import dtype_of, forbid_reduced_precision, precision_on
+from utils.media.options import DecodeOptions
+from utils.memory import items_that_fit, retry_with_half_batch
+from utils.results import Arrays, Features, Predictions
+from utils.weights.checkpoint import load_or_randomize
+
+SUFFIX = "torchvision"
+CPU_BATCH = 16  # frames, which are one stack; more are no faster
+LARGEST_BATCH = 256  # frames, on a GPU, where more are no faster: an estimate
+# By a number's size: twice what swin3d_b takes, the largest, on a CPU; an estimate for GPUs.
+BYTES_PER_FRAME = {4: 60 * 10**6, 2: 30 * 10**6}
+
+
+class Extractor:
+    """Holds a network on one device. It sets PyTorch's precision flags, which are the whole process's."""
+
+    def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        forbid_reduced_precision()
+        dtype = dtype_of(precision_on(device, config.precision))
+        self.network = load_network(config.model_name, config.checkpoint, dtype).to(self.device)
+        self.preprocess = Preprocessing(config.model_name, config.crop_names, self.device)
+        if config.show_kinetics_pred or config.save_predictions:
+            class_names(config.kinetics_class_labels)  # which says now what is wrong with them
+        if config.batch_size is not None:
+            self.batch_size = config.batch_size
+        elif self.device.type == "cpu":
+            self.batch_size = CPU_BATCH
+        else:
+            self.batch_size = items_that_fit(device, BYTES_PER_FRAME[dtype.itemsize], LARGEST_BATCH, num_sharing)
+
+    def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
+        """Return the features of a video, float32 (N, D), or (N, K, D) of K crops; its frames are also written to
+        `frames_folder`, if given.
+
+        Raises MediaError, SaveError and OutOfMemoryError.
+        """
+        work = partial(self._extract, path, options, frames_folder)
+        features, self.batch_size = retry_with_half_batch(work, self.batch_size)
+        return features
+
+    def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
+        return extract_rows(
+            path,
+            options,
+            frames_folder,
+            config=self.config,
+            device=self.device,
+            min_side_size=None,
+            stacks_per_batch=max(1, batch_size // self.config.stack_size),
+            embed=self._embed,
+            prepare=self.preprocess.cut,
+        )
+
+    def _embed(self, stacks: Stacks) -> dict[str, Tensor]:
+        """Return the features of stacks of cut frames, (B, D), or (B, K, D) of K crops."""
+        cut = torch.stack([frame for stack in stacks for frame in stack.items])  # (B T, K, 3, H, W)
+        rows = []
+        for of_crop in cut.unbind(dim=1):
+            images = self.preprocess.normalize(of_crop).view(len(stacks), -1, *of_crop.shape[1:])
+            if self.config.edge == "zero":
+                for of_stack, stack in zip(images, stacks, strict=True):
+                    of_stack[: stack.inside.start] = 0
+                    of_stack[stack.inside.stop :] = 0
+            rows.append(self.network(images.transpose(1, 2)))
+        return {SUFFIX: torch.stack(rows, dim=1) if len(rows) > 1 else rows[0]}
+
+    @torch.inference_mode()
+    def predict(self, arrays: Arrays) -> Predictions:
+        """Return the logits of the Kinetics classes, (N, 400), of the mean of crops."""
+        rows = torch.from_numpy(arrays[SUFFIX]).to(self.device)
+        return predictions({SUFFIX: self.network.classify(mean_of_crops(rows))}, self.config.kinetics_class_labels)
+
+
+class Preprocessing:
+    """What the `transforms()` of a model's weights do, in two steps: of each frame once, and of stacks."""
+
+    def __init__(self, model_name: str, crop_names: tuple[str, ...], device: torch.device) -> None:
+        self.preset: Any = get_model_weights(model_name)["KINETICS400_V1"].transforms()
+        self.crop_names = crop_names
+        self.mean, self.std = (
+            torch.tensor(values, device=device).view(3, 1, 1) for values in (self.preset.mean, self.preset.std)
+        )
+
+    def cut(self, frame: Tensor) -> Tensor:
+        """Return the crops (K, 3, H, W) of a frame (3, H, W), scaled to the model's size; all are uint8."""
+        scaled = resize(frame, self.preset.resize_size, self.preset.interpolation, antialias=False)
+        size = self.preset.crop_size[0]
+        return torch.stack([crop(scaled, name, size, center_crop) for name in self.crop_names])
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return what the model sees of images (..., 3, H, W) with values up to 255, float32."""
+        return (images / 255).sub_(self.mean).div_(self.std)
+
+
+class ClipNetwork(nn.Module):
+    """A video model of torchvision, split before its last layer and the dropout that comes before that."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        name, last = list(model.named_children())[-1]  # `fc`, `head` or `classifier`
+        self.layer: Any = last[-1] if isinstance(last, nn.Sequential) else last  # linear; a Conv3d of size 1 in S3D
+        setattr(model, name, nn.Identity())
+        self.model = model.to(dtype)
+        self.dtype = dtype
+        pool = getattr(model, "avgpool", None)
+        if pool is not None:  # which then takes the mean in float32
+            pool.register_forward_pre_hook(lambda _, inputs: inputs[0].float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, D), float32, of normalized stacks (B, 3, T, H, W)."""
+        features: Tensor = self.model(images.to(self.dtype)).float()
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return logits (B, 400) of features (B, D). S3D takes the mean of its logits over time, which is the same."""
+        return F.linear(features, self.layer.weight.flatten(1), self.layer.bias)
+
+
+def load_network(model_name: str, path: str | None, dtype: torch.dtype) -> ClipNetwork:
+    """Return a model that computes in `dtype`, with a checkpoint's weights, or untrained ones. Raises WeightsError."""
+    with torch.random.fork_rng(devices=[]):  # not all untrained weights are those of `load_or_randomize`
+        torch.manual_seed(0)
+        model = get_model(model_name, weights=None)
+    return ClipNetwork(load_or_randomize(model, path, our_key=str), dtype)
