@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXTRACTORS = {
     "i3d": "models.i3d",
     "vggish": "models.vggish",
+    "timm": "models.timm",
 }
 
 

@@ -188,7 +188,7 @@ class Command:
 def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any]) -> Command:
     """Parse a command line, of which `extractors` has the Config classes by --feature_type.
 
-    Ends the program: with status 0 after help, with status 2 and one line for a wrong option.
+    Ends the program: with status 0 after help or another answer, with status 2 and one line for a wrong option.
     """
     first = _Parser(extractors, [], argument_default=argparse.SUPPRESS)
     known, _ = first.parse_known_args(arguments)
@@ -204,7 +204,13 @@ def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any]) -> Com
     if unknown:
         parser.error(_explain(unknown, feature_type, extractors))
     try:
-        groups = _filled(config, options), _filled(RunOptions, options), _filled(DecodeOptions, options)
+        own: Any = _filled(config, options)
+        if own.answer is not None:
+            from utils.progress import write
+
+            write(own.answer, sys.stdout)
+            sys.exit(EXIT_OK)
+        groups = own, _filled(RunOptions, options), _filled(DecodeOptions, options)
     except ValueError as error:
         parser.error(str(error))
     return Command(feature_type, *groups, tuple(sys.argv[1:] if arguments is None else arguments), parser.error)
@@ -219,10 +225,12 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument("--feature_type", choices=tuple(extractors), help="what to extract")
         self.add_argument("-h", "--help", action="store_true", help="show this; with --feature_type, its own options")
         for group in groups:
-            for part in group.__mro__:  # what is its own first
-                fields = [field for field in _options(group) if field.name in inspect.get_annotations(part)]
+            fields_left = _options(group)
+            for part in group.__mro__:  # what is its own first, which it may be with another default
+                fields = [field for field in fields_left if field.name in inspect.get_annotations(part)]
                 if not fields:
                     continue
+                fields_left = [field for field in fields_left if field not in fields]
                 add = self.add_argument_group(part.title).add_argument
                 for field in fields:
                     add(f"--{field.name}", default=field.default, **field.metadata["arguments"])
