@@ -94,7 +94,9 @@ class _HubPlace(NamedTuple):
             try:
                 return Path(huggingface_hub.hf_hub_download(self.repository, name, revision=self.revision))
             except LocalEntryNotFoundError as error:
-                raise UnreachableError(f"{self.url}: {error.__cause__ or error}") from error
+                cause = error.__cause__ or error
+                kind = WeightsError if hasattr(cause, "response") else UnreachableError  # no answer at all
+                raise kind(f"{self.url}: {cause}") from error
             except EntryNotFoundError:
                 continue
             except (OSError, HTTPError) as error:
