@@ -45,8 +45,7 @@ def tell_plan(command: cli.Command, job: Job, paths: list[str], pending: Callabl
             is_verified = given is None and isinstance(weights, WeightsFile)
             write(f"{weights.title} weights: {path} is {'verified' if is_verified else 'taken as it is'}", sys.stdout)
         elif job.config.weights != "random":
-            to = placed(weights).path
-            write(f"{weights.title} weights ({weights.licence}): {weights.url} would be downloaded to {to}", sys.stdout)
+            write(f"{weights.title} weights: {weights.url} would be downloaded to {placed(weights).path}", sys.stdout)
     others = Counter({"done": 0})
 
     def count(row: Row) -> None:

@@ -16,6 +16,14 @@ def rate(text: str) -> float:
     return 0.0 if text == "all" else float(text)
 
 
+def require_timm() -> None:
+    """Raise ValueError where timm is not installed."""
+    try:
+        import timm  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f'--feature_type timm needs timm: pip install "timm>=1.0.20" ({error})') from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config(FrameOptions, PrecisionOptions, WeightsOptions):
     """The options of timm's image models."""
@@ -64,6 +72,7 @@ class Config(FrameOptions, PrecisionOptions, WeightsOptions):
         command, _, pattern = self.model_name.partition(" ")
         if command != "list":
             return None
+        require_timm()
         from models.timm.catalog import list_names
 
         return "\n".join(list_names(pattern))
@@ -71,11 +80,13 @@ class Config(FrameOptions, PrecisionOptions, WeightsOptions):
     def check_devices(self, devices: Sequence[str]) -> None:
         super().check_devices(devices)
         if devices:
+            require_timm()
             from models.timm.net import check
 
             check(self)
 
     def weights_wanted(self) -> WantedWeights:
+        require_timm()
         from models.timm.catalog import find_weights
 
         return {"checkpoint": (find_weights(self.model_name), self.checkpoint)}

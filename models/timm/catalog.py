@@ -14,18 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import huggingface_hub
+import timm
+import torch
+from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
+from timm.models import PretrainedCfg
+
 from utils.errors import UnreachableError, WeightsError
 from utils.weights.checkpoint import MAX_ERROR_LENGTH
 from utils.weights.published import LibraryWeights
-
-try:
-    import huggingface_hub
-    import timm
-    import torch
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
-    from timm.models import PretrainedCfg
-except ImportError as error:
-    raise ValueError(f'--feature_type timm needs timm: pip install "timm>=1.0.20" ({error})') from error
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's names, in the order of its preference
 
