@@ -17,6 +17,7 @@ EXTRACTORS = {
     "i3d": "models.i3d",
     "vggish": "models.vggish",
     "flow": "models.flow",
+    "timm": "models.timm",
     "torchvision": "models.torchvision",
 }
 

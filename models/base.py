@@ -18,14 +18,14 @@ from utils.devices import DEFAULT_PRECISION, PRECISIONS, precision_on
 from utils.media.options import DecodeOptions
 from utils.option import option
 from utils.stacks import Stack, centered_stacks, stacks
-from utils.weights.published import WeightsFile
+from utils.weights.published import PublishedWeights
 
 if TYPE_CHECKING:
     from utils.results import Arrays, Features, Predictions, Span
 
 Item = TypeVar("Item")
 
-WantedWeights = Mapping[str, tuple[WeightsFile, str | None]]
+WantedWeights = Mapping[str, tuple[PublishedWeights, str | None]]
 """By the option that overrides its place, each file of weights and the path that is given for it, if any."""
 
 
@@ -69,6 +69,10 @@ class Config(Protocol):
     @property
     def weights(self) -> str:
         """`pretrained` or `random`."""
+
+    @property
+    def answer(self) -> str | None:
+        """What is printed in place of a run, where the options only ask. Raises ValueError."""
 
     def weights_wanted(self) -> WantedWeights:
         """Return the weights that the features need."""
@@ -148,6 +152,10 @@ class Options:
 
     @property
     def frames_path(self) -> str | None:
+        return None
+
+    @property
+    def answer(self) -> str | None:
         return None
 
     def check_devices(self, devices: Sequence[str]) -> None:

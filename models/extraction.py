@@ -85,7 +85,10 @@ class Job:
 
         Raises CannotStartError and SaveError where this node lacks what the job needs.
         """
-        config, fingerprints = with_weights(self.given_config or self.config)
+        try:
+            config, fingerprints = with_weights(self.given_config or self.config)
+        except ValueError as error:
+            raise CannotStartError(str(error)) from error
         if fingerprints != self.fingerprints:
             raise CannotStartError(f"weights differ between nodes: here {fingerprints}, elsewhere {self.fingerprints}")
         if self.output is not None:

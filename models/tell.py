@@ -20,6 +20,7 @@ from utils.progress import write
 from utils.report import Report, warning_only
 from utils.results import Row
 from utils.weights.download import placed
+from utils.weights.published import WeightsFile
 
 log = logging.getLogger("video_features")
 
@@ -42,11 +43,10 @@ def tell_plan(command: cli.Command, job: Job, paths: list[str], pending: Callabl
     for option, (weights, given) in command.config.weights_wanted().items():
         path = getattr(job.config, option)
         if path is not None:
-            write(f"{weights.title} weights: {path} is {'taken as it is' if given else 'verified'}", sys.stdout)
+            is_verified = given is None and isinstance(weights, WeightsFile)
+            write(f"{weights.title} weights: {path} is {'verified' if is_verified else 'taken as it is'}", sys.stdout)
         elif job.config.weights != "random":
-            write(
-                f"{weights.title} weights: {weights.urls[0]} would be downloaded to {placed(weights).path}", sys.stdout
-            )
+            write(f"{weights.title} weights: {weights.url} would be downloaded to {placed(weights).path}", sys.stdout)
     others = Counter({"done": 0})
 
     def count(row: Row) -> None:
@@ -92,7 +92,7 @@ def begin_report(report: Report, command: cli.Command, job: Job) -> None:
     weights = []
     for file, given in command.config.weights_wanted().values():
         is_published = given is None and job.config.weights != "random"
-        source = f"published: {file.urls[0]}" if is_published else given or "random: UNTRAINED"
+        source = f"published: {file.url}" if is_published else given or "random: UNTRAINED"
         weights.append({"title": file.title, "source": source, "licence": file.licence if is_published else ""})
     line = shlex.join(["python", "main.py", *command.arguments])
     with warning_only(report.folder):

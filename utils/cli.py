@@ -217,7 +217,7 @@ class Command:
 def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any], recipes: Recipes) -> Command:
     """Parse a command line, of which `extractors` has the Config classes by --feature_type.
 
-    Ends the program: with status 0 after help or the list of recipes, with status 2 and one line for a wrong option.
+    Ends the program: with status 0 after help or another answer, with status 2 and one line for a wrong option.
     """
     first = _Parser(extractors, [], argument_default=argparse.SUPPRESS)
     known, _ = first.parse_known_args(arguments)
@@ -228,10 +228,7 @@ def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any], recipe
     caution = ""
     if "recipe" in known:
         if known.recipe == "list":
-            from utils.progress import write  # tqdm, which --help does without
-
-            write(recipes.describe(), sys.stdout)
-            sys.exit(EXIT_OK)
+            _answer(recipes.describe())
         try:
             recipe, caution = recipes.find(known.recipe, feature_type)
         except ValueError as error:
@@ -245,12 +242,14 @@ def parse(arguments: Sequence[str] | None, extractors: Mapping[str, Any], recipe
     if unknown:
         parser.error(_explain(unknown, feature_type, extractors))
     try:
-        groups = _filled(config, options), _filled(RunOptions, options), _filled(FileOptions, options)
-        decode = _filled(DecodeOptions, options)
+        own: Any = _filled(config, options)
+        if own.answer is not None:
+            _answer(own.answer)
+        groups = own, _filled(RunOptions, options), _filled(FileOptions, options), _filled(DecodeOptions, options)
     except ValueError as error:
         parser.error(str(error))
     given = tuple(sys.argv[1:] if arguments is None else arguments)
-    return Command(feature_type, *groups, decode, given, parser.error, caution)
+    return Command(feature_type, *groups, given, parser.error, caution)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -293,6 +292,13 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         is_told = action.default in (None, False) or isinstance(action.default, tuple)
         return f"{action.help}" if is_told else f"{action.help} (default: %(default)s)"
+
+
+def _answer(text: str) -> NoReturn:
+    from utils.progress import write  # tqdm, which --help does without
+
+    write(text, sys.stdout)
+    sys.exit(EXIT_OK)
 
 
 def _options(group: Any) -> list["dataclasses.Field[Any]"]:

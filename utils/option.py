@@ -12,6 +12,6 @@ def option(default: Any, text: str, *, changes_features: bool = False, **argumen
     if isinstance(default, bool):
         arguments["action"] = "store_true"
     elif isinstance(default, int | float):
-        arguments["type"] = type(default)
+        arguments.setdefault("type", type(default))
     metadata = {"changes_features": changes_features, "arguments": arguments | {"help": text}}
     return dataclasses.field(default=default, metadata=metadata)

@@ -23,7 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.errors import UnreachableError, WeightsError
-from utils.weights.published import WeightsFile
+from utils.weights.published import LibraryWeights, PublishedWeights, WeightsFile
 
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 1.0
@@ -32,46 +32,58 @@ CHUNK_BYTES = 1 << 20
 BUSY = (429, 500, 502, 503, 504)  # HTTP statuses that pass
 
 
-def obtain(wanted: Mapping[str, tuple[WeightsFile, str | None]], dry_run: bool = False) -> dict[str, Path]:
+def obtain(wanted: Mapping[str, tuple[PublishedWeights, str | None]], dry_run: bool = False) -> dict[str, Path]:
     """Return the path of each of the weights, downloaded and verified if need be.
 
     `wanted` holds, by the option that overrides its path, each file and the path that the user gave, if any. A given
     file must exist and is taken as it is; the others are the published ones, at their default paths or, where those
-    cannot be written to, in the user's cache. With `dry_run` nothing is written, and what would have to be downloaded
-    is left out. Raises WeightsError, and UnreachableError where there is no network.
+    cannot be written to, in the user's cache; or where a library keeps them. With `dry_run` nothing is written, and
+    what would have to be downloaded is left out. Raises WeightsError, and UnreachableError where there is no network.
     """
-    wanted = {option: (placed(weights), given) for option, (weights, given) in wanted.items()}
-    missing: dict[str, WeightsFile] = {}
-    for option, (weights, given) in wanted.items():
-        if given is not None:
-            if not os.path.isfile(given):
-                raise WeightsError(f"--{option}: no such file: {given} ({weights.title} weights)")
-        elif not weights.path.exists():
+    paths: dict[str, Path] = {}
+    missing: dict[str, PublishedWeights] = {}
+    for option, (published, given) in wanted.items():
+        weights = placed(published)
+        found = _find(weights) if given is None else Path(given)
+        if given is not None and not os.path.isfile(given):
+            raise WeightsError(f"--{option}: no such file: {given} ({weights.title} weights)")
+        if found is None:
             missing[option] = weights
-        elif not _is_verified(weights, remembers=not dry_run):
+            continue
+        paths[option] = found
+        if given is None and isinstance(weights, WeightsFile) and not _is_verified(weights, remembers=not dry_run):
             raise WeightsError(
                 f"{weights.path} is not the published {weights.title} checkpoint: its hash is wrong. Delete it to "
-                f"download it from {weights.urls[0]}, or name it with --{option} to use it as it is"
+                f"download it from {weights.url}, or name it with --{option} to use it as it is"
             )
     if dry_run:
-        wanted = {option: wanted[option] for option in wanted.keys() - missing}
-        missing = {}
+        return paths
     try:
-        for weights in missing.values():
-            _download(weights)
+        for option, weights in missing.items():
+            paths[option] = _download(weights)
     except WeightsError as error:
-        ways_out = [
-            f"\n  {weights.title}: fetch {weights.urls[0]}\n"
-            f"    and put it at {weights.path}, or name a copy with --{option}"
-            for option, weights in missing.items()
-            if not weights.path.exists()
-        ]
-        raise type(error)("".join([str(error), *ways_out])) from error
-    return {option: Path(given or weights.path) for option, (weights, given) in wanted.items()}
+        raise type(error)("".join([str(error), *(_way_out(*item) for item in missing.items())])) from error
+    return paths
 
 
-def placed(weights: WeightsFile) -> WeightsFile:
+def _find(weights: PublishedWeights) -> Path | None:
+    if isinstance(weights, LibraryWeights):
+        return weights.find()
+    return weights.path if weights.path.exists() else None
+
+
+def _way_out(option: str, weights: PublishedWeights) -> str:
+    """Return how a user may bring weights that cannot be downloaded, unless they came."""
+    if _find(weights) is not None:
+        return ""
+    where = f"put it at {weights.path}, or name" if isinstance(weights, WeightsFile) else "name"
+    return f"\n  {weights.title}: fetch {weights.url}\n    and {where} a copy with --{option}"
+
+
+def placed(weights: PublishedWeights) -> PublishedWeights:
     """Return the record with a path that can be had: in the user's cache, where the default folder is read-only."""
+    if isinstance(weights, LibraryWeights):
+        return weights
     folder = next(parent for parent in weights.path.parents if parent.exists())
     if weights.path.exists() or os.access(folder, os.W_OK):
         return weights
@@ -79,8 +91,11 @@ def placed(weights: WeightsFile) -> WeightsFile:
     return dataclasses.replace(weights, path=cache / weights.path.name)
 
 
-def _download(weights: WeightsFile) -> None:
-    """Put the published file at `weights.path`, whole. If several programs ask at once, one downloads for all."""
+def _download(weights: PublishedWeights) -> Path:
+    """Return where the published file is, whole. If several programs ask at once, one downloads for all."""
+    if isinstance(weights, LibraryWeights):
+        print(f"Downloading {weights.title} weights ({weights.licence}) from {weights.url}", file=sys.stderr)
+        return weights.fetch()
     try:
         weights.path.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{weights.path}.lock", "w") as lock:
@@ -90,16 +105,19 @@ def _download(weights: WeightsFile) -> None:
                 os.replace(part, weights.path)
     except OSError as error:
         raise WeightsError(f"cannot keep the {weights.title} weights: {error}") from error
+    return weights.path
 
 
-def fingerprint(weights: WeightsFile, given: str | None) -> str:
+def fingerprint(weights: PublishedWeights, given: str | None) -> str:
     """Return the git blob id of the weights that `obtain` found, by which settings tell weights apart.
 
     Verified files are not read again for it.
     """
-    if given is None and weights.git_blob is not None:
+    if given is None and isinstance(weights, WeightsFile) and weights.git_blob is not None:
         return weights.git_blob
-    return git_blob(Path(given or placed(weights).path))
+    path = given or _find(placed(weights))
+    assert path is not None
+    return git_blob(Path(path))
 
 
 def git_blob(path: Path) -> str:

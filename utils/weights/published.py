@@ -1,5 +1,6 @@
-"""The record of a published file of weights."""
+"""The records of published files of weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,3 +15,27 @@ class WeightsFile:
     licence: str
     git_blob: str | None = None
     sha256: str | None = None
+
+    @property
+    def url(self) -> str:
+        return self.urls[0]
+
+
+@dataclass(frozen=True)
+class LibraryWeights:
+    """A published checkpoint that a library downloads, and keeps in its own cache."""
+
+    title: str
+    path: Path
+    """The folder that the library keeps it in."""
+
+    url: str
+    licence: str
+    find: Callable[[], Path | None]
+    """Returns where the file is in the cache, if it is there."""
+
+    fetch: Callable[[], Path]
+    """Downloads the file and returns where it is. Raises WeightsError."""
+
+
+PublishedWeights = WeightsFile | LibraryWeights
