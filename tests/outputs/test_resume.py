@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import models
+from models.extraction import Job
+from models.run import _remove_unfinished
 from tests.helpers.oracles import REPOSITORY
 from utils.errors import SaveError, SettingsError
+from utils.media.options import DecodeOptions
 from utils.outputs.files import FileOptions, Files
 from utils.outputs.resume import Output, pending_videos, prepare, probe
 from utils.outputs.settings import read_records
@@ -78,6 +82,17 @@ def test_videos_are_done_by_the_files_that_the_template_names(tmp_path: Path, te
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         os.rename(save(tmp_path, "b"), path)
     assert pending(output) == (["a.mp4"], [Row("dir/b.mp4", "skipped", outputs=paths)])
+
+
+def test_what_killed_workers_left_in_the_folders_of_files_is_removed(tmp_path: Path) -> None:
+    files = Files("vggish", ("vggish",), options=FileOptions(output_name="{stem}/{suffix}"))
+    job = Job("vggish", models.load_config("vggish")(), DecodeOptions(), {}, Output(tmp_path, files), ("cpu",))
+    for folder in (tmp_path, tmp_path / "b", tmp_path / "other"):
+        folder.mkdir(exist_ok=True)
+        (folder / ".0123456789abcdef.part").touch()
+        os.utime(folder / ".0123456789abcdef.part", (0, 0))
+    _remove_unfinished(job, VIDEOS)
+    assert [path.parent.name for path in tmp_path.rglob(".*.part")] == ["other"]
 
 
 def test_files_that_nobody_knows_how_they_were_made_are_left_alone(tmp_path: Path) -> None:
