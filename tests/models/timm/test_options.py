@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import main
+from models import recipes
 from models.timm import Config
 from utils import cli
 
@@ -54,7 +55,7 @@ def test_a_wrong_option_gets_one_line_and_status_2(
 @pytest.mark.parametrize(("text", "fps"), [("all", None), ("0", None), ("2.5", 2.5)])
 def test_the_rate_is_a_number_or_that_of_the_video(text: str, fps: float | None) -> None:
     options = ["--feature_type", "timm", "--model_name", "x", "--video_paths", "a", "--extraction_fps", text]
-    config = cli.parse(options, {"timm": Config}).config
+    config = cli.parse(options, {"timm": Config}, recipes).config
     assert config == Config(model_name="x", extraction_fps=fps)
     assert config.settings["extraction_fps"] == fps
     assert config.default_settings["extraction_fps"] == 1

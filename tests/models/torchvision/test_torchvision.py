@@ -24,6 +24,7 @@ from utils.errors import MediaError, WeightsError
 from utils.media.options import DecodeOptions
 from utils.results import Features
 from utils.weights.checkpoint import randomize_weights
+from utils.weights.published import WeightsFile
 
 CPU = torch.device("cpu")
 LAST = {"r3d_18": "fc", "mc3_18": "fc", "r2plus1d_18": "fc", "s3d": "classifier"}  # the last layer; of others the head
@@ -207,6 +208,7 @@ def test_the_table_of_models_says_what_torchvision_says(name: str) -> None:
     weights, model = get_model_weights(name).DEFAULT, MODELS[name]
     published, given = Config(model_name=name).weights_wanted()["checkpoint"]
     assert given is None
+    assert isinstance(published, WeightsFile)
     assert published.urls == (weights.url,)
     assert published.sha256 is not None
     assert published.path.name.endswith(f"-{published.sha256}.pth")
