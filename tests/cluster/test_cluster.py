@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 import utils.cluster  # noqa: F401, which tells Ray how to start
+from tests.cli.test_every_extractor import CASES
 from tests.helpers import program
 from tests.helpers.clips import write_numbered_clip
 from tests.helpers.oracles import REPOSITORY
 from tests.helpers.processes import is_running, wait_until
-from tests.helpers.program import I3D, VGGISH, ended, launch, rows_of, run_program, saving
+from tests.helpers.program import VGGISH, ended, launch, rows_of, run_program, saving
 from tests.helpers.sounds import chord, write_wav
 from tests.helpers.worker_jobs import attempts, noted, started
 from utils.errors import CannotStartError
@@ -238,11 +239,15 @@ def test_features_are_those_of_one_machine_to_the_bit_also_after_an_interruption
     assert (again.status, len(again.paths("skipped"))) == (0, 9)
 
 
-def test_features_of_i3d_are_those_of_one_machine_to_the_bit(cluster: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("feature_type", [name for name in CASES if name != "vggish"])
+def test_features_of_frames_are_those_of_one_machine_to_the_bit(
+    feature_type: str, cluster: Any, tmp_path: Path
+) -> None:
     clips = [write_numbered_clip(tmp_path / f"clip {number}.mp4", 10 + number) for number in range(3)]
-    one_machine = start_on_one_core(*I3D, "--video_paths", *clips, output=tmp_path / "plain")
+    command = ["--feature_type", feature_type, *CASES[feature_type].options, "--extraction_fps", 25]
+    one_machine = start_on_one_core(*command, "--device_ids", "cpu", "--video_paths", *clips, output=tmp_path / "plain")
     slots = ["--ray", cluster.address, "--cpus_per_slot", 1, "--max_slots", 2]
-    arguments = [*I3D[:-2], *slots, "--video_paths", *clips, tmp_path / "none.mp4"]
+    arguments = [*command, *slots, "--video_paths", *clips, tmp_path / "none.mp4"]
     distributed = run_program(*arguments, output=tmp_path / "ray")
     plain = ended(one_machine, tmp_path / "plain")
     assert (plain.status, distributed.status) == (0, 1)
