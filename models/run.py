@@ -211,6 +211,8 @@ def _remove_unfinished(job: Job, paths: list[str]) -> None:
     """Remove what workers that were killed have left unfinished."""
     if job.output:
         top = job.output.folder
-        files = (file for stem in map(job.stem, paths) for file in [str(top / stem), *job.output.paths(stem)])
-        for folder in {*map(os.path.dirname, files), str(top)}:
+        has_folder_each = any(STEM in os.path.dirname(name) for name in job.output.files.all_names)
+        stems = map(job.stem, paths) if has_folder_each else ["x", *job.stems.values()]
+        files = (file for stem in stems for file in [str(top / stem), *job.output.paths(stem)])
+        for folder in set(map(os.path.dirname, files)):
             atomic.sweep(Path(folder))
