@@ -16,23 +16,14 @@ HOME = "https://download.pytorch.org/models"
 class Model(NamedTuple):
     """What there is to know of a model, and of its weights trained on Kinetics-400, before it is loaded."""
 
-    file: str
-    """Of its weights; the name ends with the first digits of the hash."""
-
-    stack_size: int = 16
-    """Frames that it was trained with."""
-
-    least: int = 1
-    """Frames that it takes: torchvision's `min_temporal_size`."""
-
-    takes_more: bool = True
-    """Not where it has a position for each of so many frames."""
-
-    ported_from: str = ""
-    """Whose the weights are, and their licence, where torchvision did not train them."""
+    file: str  # of its weights; the name ends with the first digits of the hash
+    stack_size: int = 16  # frames that it was trained with
+    least: int = 1  # frames that it takes: torchvision's `min_temporal_size`
+    takes_more: bool = True  # not where it has a position for each of so many frames
+    ported_from: str = ""  # whose the weights are, and their licence, where torchvision did not train them
 
 
-PYTORCHVIDEO, SLOWFAST, SWIN = (f"{name} (Apache-2.0)" for name in ("PyTorchVideo", "SlowFast", "Video Swin"))
+PYTORCHVIDEO, SLOWFAST, SWIN = (f"{name}, Apache-2.0" for name in ("PyTorchVideo", "SlowFast", "Video Swin"))
 MODELS = {
     "r3d_18": Model("r3d_18-b3b3357e.pth"),
     "mc3_18": Model("mc3_18-a90a0ba3.pth"),
