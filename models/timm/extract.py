@@ -18,7 +18,7 @@ from utils.memory import items_that_fit, retry_with_half_batch
 from utils.results import Features
 
 SUFFIX = "timm"
-CPU_BATCH = 8  # frames; more are no faster
+CPU_BATCH = 4  # frames; more are no faster: measured with resnet50, vit_small_patch16_224 and convnext_tiny
 LARGEST_BATCH = 64  # frames, on a GPU: an estimate
 BYTES_PER_PIXEL = 400  # of what a model sees, in half precision, of large convolutional networks: an estimate
 
@@ -34,7 +34,8 @@ class Extractor:
         model = load_model(config)
         self.preprocess = Preprocessing(model, self.device)
         height, width = model.pretrained_cfg["input_size"][1:]
-        self.network = Embedder(config, model).to(self.device, self.dtype)
+        # With channels last, convolutions are faster: on a CPU by 4 % with resnet50.
+        self.network = Embedder(config, model).to(self.device, self.dtype, memory_format=torch.channels_last)
         if config.batch_size is not None:
             self.batch_size = config.batch_size
         elif self.device.type == "cpu":
