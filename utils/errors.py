@@ -31,6 +31,12 @@ class OutOfMemoryError(ExtractionError):
     retry_alone = True
 
 
+class OverflowingError(ExtractionError):
+    """Numbers became too large for the precision that a network computes in."""
+
+    reason = "overflow"
+
+
 class SaveError(ExtractionError):
     """An output cannot be written."""
 
