@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from utils.errors import MediaError
 from utils.media.device_frames import frames_on_device
 from utils.media.options import DecodeOptions
 from utils.media.video import Video
+from utils.memory import retry_with_half_batch
 from utils.results import Features, Span
 from utils.stacks import Stack
 
@@ -21,53 +23,76 @@ Stacks = list[Stack[Tensor]]
 """Of frames, RGB, uint8 (3, H, W), on the device."""
 
 
-@torch.inference_mode()
-def extract_rows(
-    path: str,
-    options: DecodeOptions,
-    frames_folder: Path | None,
-    *,
-    config: FrameOptions,
-    device: torch.device,
-    min_side_size: int | None,
-    stacks_per_batch: int,
-    embed: Callable[[Stacks], dict[str, Tensor]],
-    prepare: Callable[[Tensor], Tensor] | None = None,
-) -> Features:
-    """Return the features of a video, whose frames are also written to `frames_folder`, if given.
+Embed = Callable[[Stacks], dict[str, Tensor]]
+"""Returns by suffix the rows of some stacks, float32 (B, D), or (B, K, D) of K crops."""
 
-    `embed` returns by suffix the rows of some of its stacks, float32 (B, D), or (B, K, D) of K crops. Frames are scaled
-    to `min_side_size`, if given. Stacks are then of what `prepare` makes of each frame, once, if given. Raises
-    MediaError and SaveError.
+
+class RowExtractor:
+    """The base of extractors of frames and of stacks, which set what it declares, and have `embed` or `begin`.
+
+    It keeps a smaller batch size, once that was needed.
     """
-    rows: dict[str, list[Tensor]] = defaultdict(list)
-    spans: list[Span] = []
-    with (
-        device_context(str(device)),
-        Video(path, min_side_size, config.extraction_fps, options) as video,
-        frames_on_device(video, device, frames_folder) as frames,
-    ):
-        all_stacks = config.stacks(map(prepare, frames) if prepare else frames)
-        before: torch.cuda.Event | None = None
-        while group := list(islice(all_stacks, stacks_per_batch)):
-            for suffix, of_group in embed(group).items():
-                rows[suffix].append(of_group)
-            if device.type == "cuda":
-                # At most two groups are under way, so that memory is bounded; a thread that waits sleeps.
-                done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-                done.record()
-                if before is not None:
-                    before.synchronize()
-                before = done
-            spans += [stack.span(config.num_frames, video.fps) for stack in group]
-        if not spans:
-            needed = f"with --tail drop a stack of {config.num_frames} needs {config.num_frames_needed}"
-            raise MediaError("too_short", f"{path}: {video.num_frames} frames, and {needed}")
-    return Features(
-        arrays={suffix: torch.cat(of_groups).cpu().numpy() for suffix, of_groups in rows.items()},
-        spans=spans,
-        seconds=float(video.num_frames / video.fps),
-        missing=video.missing,
-        missing_seconds=video.missing_seconds,
-        fps=float(video.fps),
-    )
+
+    config: FrameOptions
+    device: torch.device
+    batch_size: int
+    """Frames that are embedded together, if a stack has no more."""
+
+    min_side_size: int | None = None
+    """What frames are scaled to, if at all."""
+
+    def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
+        """Return the features of a video, float32, of each suffix (N, D), or (N, K, D) of K crops.
+
+        Its frames are also written to `frames_folder`, if given. Raises MediaError, SaveError and OutOfMemoryError.
+        """
+        work = partial(self._extract, path, options, frames_folder)
+        features, self.batch_size = retry_with_half_batch(work, self.batch_size)
+        return features
+
+    def prepare(self, frame: Tensor) -> Tensor:
+        """Return what stacks are made of, of a frame; called once for each."""
+        return frame
+
+    def begin(self, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Embed:
+        """Return what embeds the stacks of a video; called before each try at one."""
+        return self.embed
+
+    def embed(self, stacks: Stacks) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
+        config, device = self.config, self.device
+        embed = self.begin(options, frames_folder, batch_size)
+        rows: dict[str, list[Tensor]] = defaultdict(list)
+        spans: list[Span] = []
+        with (
+            device_context(str(device)),
+            Video(path, self.min_side_size, config.extraction_fps, options) as video,
+            frames_on_device(video, device, frames_folder) as frames,
+        ):
+            all_stacks = config.stacks(map(self.prepare, frames))
+            before: torch.cuda.Event | None = None
+            while group := list(islice(all_stacks, max(1, batch_size // config.num_frames))):
+                for suffix, of_group in embed(group).items():
+                    rows[suffix].append(of_group)
+                if device.type == "cuda":
+                    # At most two groups are under way, so that memory is bounded; a thread that waits sleeps.
+                    done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                    done.record()
+                    if before is not None:
+                        before.synchronize()
+                    before = done
+                spans += [stack.span(config.num_frames, video.fps) for stack in group]
+            if not spans:
+                needed = f"with --tail drop a stack of {config.num_frames} needs {config.num_frames_needed}"
+                raise MediaError("too_short", f"{path}: {video.num_frames} frames, and {needed}")
+        return Features(
+            arrays={suffix: torch.cat(of_groups).cpu().numpy() for suffix, of_groups in rows.items()},
+            spans=spans,
+            seconds=float(video.num_frames / video.fps),
+            missing=video.missing,
+            missing_seconds=video.missing_seconds,
+            fps=float(video.fps),
+        )

@@ -12,7 +12,7 @@ import models
 from tests.helpers.oracles import REPOSITORY
 from utils.errors import OutOfMemoryError
 from utils.media.options import DecodeOptions
-from utils.memory import items_that_fit, retry_with_half_batch
+from utils.memory import choose_batch_size, retry_with_half_batch
 
 TAKE_AND_FREE = """
 import resource, torch
@@ -59,8 +59,10 @@ def test_workers_share_half_of_the_memory_of_a_gpu_and_take_at_most_half_of_what
     free: int, num_sharing: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1200))
-    assert items_that_fit("cuda:0", bytes_per_item=10, most=256, num_sharing=num_sharing) == expected
-    assert items_that_fit("cuda:0", bytes_per_item=10, most=5, num_sharing=num_sharing) == min(5, expected)
+    assert choose_batch_size(None, "cuda:0", 4, bytes_per_item=10, most=256, num_sharing=num_sharing) == expected
+    assert choose_batch_size(None, "cuda:0", 4, bytes_per_item=10, most=5, num_sharing=num_sharing) == min(5, expected)
+    assert choose_batch_size(7, "cuda:0", 4, bytes_per_item=10, most=5, num_sharing=num_sharing) == 7
+    assert choose_batch_size(None, "cpu", 4, bytes_per_item=10, most=5, num_sharing=num_sharing) == 4
 
 
 class Work:
@@ -127,7 +129,7 @@ def test_a_workers_allocator_joins_free_memory_unless_the_user_set_it(
     assert answer.stdout.strip() == expected
 
 
-@pytest.mark.parametrize("name", ["i3d", "vggish", "flow"])
+@pytest.mark.parametrize("name", ["i3d", "vggish", "flow", "torchvision"])
 def test_an_extractor_keeps_the_batch_that_fitted(name: str) -> None:
     kind = models.load_extractor(name)
     extractor = object.__new__(kind)

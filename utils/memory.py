@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable
 from typing import TypeVar
 
+from utils.devices import CPU
 from utils.errors import OutOfMemoryError
 
 Result = TypeVar("Result")
@@ -32,8 +33,17 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def items_that_fit(device: str, bytes_per_item: int, most: int, num_sharing: int) -> int:
-    """Return how many items of that size fit into a worker's share of half a GPU's memory, and half of what is free."""
+def choose_batch_size(
+    wanted: int | None, device: str, on_cpu: int, bytes_per_item: int, most: int, num_sharing: int
+) -> int:
+    """Return how many items make a batch: as wanted, if so; on a GPU at most so many, of that size, as fit.
+
+    They are to fit into a worker's share of half the memory, and half of what is free.
+    """
+    if wanted is not None:
+        return wanted
+    if device == CPU:
+        return on_cpu
     import torch
 
     free, total = torch.cuda.mem_get_info(device)

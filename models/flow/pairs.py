@@ -11,10 +11,9 @@ from torch import Tensor
 
 from models.flow import Encoded, FlowMethod, FlowOptions
 from models.flow.pwc import BYTES_PER_FRAME
-from utils.devices import CPU
 from utils.flow_colours import colour_flow
 from utils.media.video import write_png
-from utils.memory import items_that_fit
+from utils.memory import choose_batch_size
 from utils.outputs.atomic import saving
 
 CPU_BATCH = 4  # frames; more are no faster, and take more memory
@@ -96,11 +95,8 @@ class PairFlows:
 
 def frames_per_batch(config: FlowOptions, device: str, dtype: torch.dtype, num_sharing: int) -> int:
     """Return the number of frames that flow is computed for together, if they are of PWC-Net's reference size."""
-    if config.batch_size is not None:
-        return config.batch_size
-    if device == CPU:
-        return CPU_BATCH
-    return items_that_fit(device, BYTES_PER_FRAME[dtype.itemsize], LARGEST_BATCH, num_sharing)
+    num_bytes = BYTES_PER_FRAME[dtype.itemsize]
+    return choose_batch_size(config.batch_size, device, CPU_BATCH, num_bytes, LARGEST_BATCH, num_sharing)
 
 
 def pair_flows(

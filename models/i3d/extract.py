@@ -1,14 +1,13 @@
 """Video -> I3D features of its RGB and flow streams."""
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from models.clips import Stacks, extract_rows
+from models.clips import Embed, RowExtractor, Stacks
 from models.flow import load_flow
 from models.flow.pairs import PairFlows, frames_per_batch, pair_flows
 from models.i3d import CROP_SIZE, Config, checkpoint
@@ -18,14 +17,15 @@ from models.kinetics import class_names, mean_of_crops, predictions
 from utils.crops import crop, is_mirrored
 from utils.devices import CPU, dtype_of, forbid_reduced_precision, precision_on
 from utils.media.options import DecodeOptions
-from utils.memory import retry_with_half_batch
-from utils.results import Arrays, Features, Predictions
+from utils.results import Arrays, Predictions
 from utils.stacks import Stack
 from utils.weights.checkpoint import load_or_randomize
 
 
-class Extractor:
+class Extractor(RowExtractor):
     """Holds the networks on one device. It sets PyTorch's precision flags, which are the whole process's."""
+
+    config: Config
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
         self.config = config
@@ -40,36 +40,15 @@ class Extractor:
         if config.show_kinetics_pred or config.save_predictions:
             class_names(config.kinetics_class_labels)  # which says now what is wrong with them
         self.batch_size = frames_per_batch(config, device, dtype, num_sharing)  # whose stacks go through I3D together
+        self.min_side_size = config.min_side_size
 
-    def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
-        """Return the features of a video, float32, a stream (N, 1024), or (N, K, 1024) of K crops.
-
-        Its scaled frames are also written to `frames_folder`, if given, and with `keep_flow` its flow beside that.
-
-        Raises MediaError, SaveError and OutOfMemoryError.
-        """
-        work = partial(self._extract, path, options, frames_folder)
-        features, self.batch_size = retry_with_half_batch(work, self.batch_size)
-        return features
-
-    def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
+    def begin(self, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Embed:
         flows = None
         if self.config.uses_flow:
             flows = pair_flows(self.config, self.flow_method, self.dtype, batch_size, frames_folder)
-
-        def embed(stacks: Stacks) -> dict[str, Tensor]:
-            return {stream: self._embed(stream, self._images(stream, stacks, flows, options)) for stream in self.i3d}
-
-        return extract_rows(
-            path,
-            options,
-            frames_folder,
-            config=self.config,
-            device=self.device,
-            min_side_size=self.config.min_side_size,
-            stacks_per_batch=max(1, batch_size // self.config.stack_size),
-            embed=embed,
-        )
+        return lambda stacks: {
+            stream: self._embed(stream, self._images(stream, stacks, flows, options)) for stream in self.i3d
+        }
 
     def _images(self, stream: str, stacks: Stacks, flows: PairFlows | None, options: DecodeOptions) -> Iterator[Tensor]:
         """Yield what I3D sees of each crop of some stacks, (B, T, C, 224, 224)."""

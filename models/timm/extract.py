@@ -1,20 +1,19 @@
 """Video -> features of its frames, by an image model of timm."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.clips import Stacks, extract_rows
+from models.clips import RowExtractor, Stacks
 from models.timm import Config
 from models.timm.net import Embedder, load_model
 from models.timm.preprocessing import Preprocessing
 from utils.devices import dtype_of, forbid_reduced_precision, precision_on
 from utils.errors import OverflowingError
 from utils.media.options import DecodeOptions
-from utils.memory import items_that_fit, retry_with_half_batch
+from utils.memory import choose_batch_size
 from utils.results import Features
 
 SUFFIX = "timm"
@@ -23,8 +22,10 @@ LARGEST_BATCH = 64  # frames, on a GPU: an estimate
 BYTES_PER_PIXEL = 400  # of what a model sees, in half precision, of large convolutional networks: an estimate
 
 
-class Extractor:
+class Extractor(RowExtractor):
     """Holds a model on one device. It sets PyTorch's precision flags, which are the whole process's."""
+
+    config: Config
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
         self.config = config
@@ -36,38 +37,20 @@ class Extractor:
         height, width = model.pretrained_cfg["input_size"][1:]
         # With channels last, convolutions are faster: on a CPU by 4 % with resnet50.
         self.network = Embedder(config, model).to(self.device, self.dtype).to(memory_format=torch.channels_last)
-        if config.batch_size is not None:
-            self.batch_size = config.batch_size
-        elif self.device.type == "cpu":
-            self.batch_size = CPU_BATCH
-        else:
-            num_bytes = BYTES_PER_PIXEL * self.dtype.itemsize // 2 * height * width
-            self.batch_size = items_that_fit(device, num_bytes, LARGEST_BATCH, num_sharing)
+        num_bytes = BYTES_PER_PIXEL * self.dtype.itemsize // 2 * height * width
+        self.batch_size = choose_batch_size(config.batch_size, device, CPU_BATCH, num_bytes, LARGEST_BATCH, num_sharing)
 
     def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
         """Return the features of a video's frames, float32 (N, D); these are also written to `frames_folder`, if given.
 
         Raises MediaError, SaveError, OutOfMemoryError and OverflowingError.
         """
-        work = partial(self._extract, path, options, frames_folder)
-        features, self.batch_size = retry_with_half_batch(work, self.batch_size)
+        features = super().extract(path, options, frames_folder)
         if not np.isfinite(features.arrays[SUFFIX]).all():
             needed = f"{self.config.model_name} needs more than {self.dtype}"
             raise OverflowingError(f"{path}: {needed}: add --precision fp32")
         return features
 
-    def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
-        return extract_rows(
-            path,
-            options,
-            frames_folder,
-            config=self.config,
-            device=self.device,
-            min_side_size=None,
-            stacks_per_batch=batch_size,
-            embed=self._embed,
-        )
-
-    def _embed(self, stacks: Stacks) -> dict[str, Tensor]:
+    def embed(self, stacks: Stacks) -> dict[str, Tensor]:
         images = self.preprocess([frame for stack in stacks for frame in stack.items])
         return {SUFFIX: self.network(images.to(self.dtype)).float()}

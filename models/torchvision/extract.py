@@ -1,7 +1,5 @@
 """Video -> clip features of torchvision's video models: what they give their last layer."""
 
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,14 +8,13 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.functional import center_crop, resize
 
-from models.clips import Stacks, extract_rows
+from models.clips import RowExtractor, Stacks
 from models.kinetics import class_names, mean_of_crops, predictions
 from models.torchvision import Config
 from utils.crops import crop
 from utils.devices import dtype_of, forbid_reduced_precision, precision_on
-from utils.media.options import DecodeOptions
-from utils.memory import items_that_fit, retry_with_half_batch
-from utils.results import Arrays, Features, Predictions
+from utils.memory import choose_batch_size
+from utils.results import Arrays, Predictions
 from utils.weights.checkpoint import load_or_randomize
 
 SUFFIX = "torchvision"
@@ -27,8 +24,10 @@ LARGEST_BATCH = 256  # frames, on a GPU, where more are no faster: an estimate
 BYTES_PER_FRAME = {4: 60 * 10**6, 2: 30 * 10**6}
 
 
-class Extractor:
+class Extractor(RowExtractor):
     """Holds a network on one device. It sets PyTorch's precision flags, which are the whole process's."""
+
+    config: Config
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
         self.config = config
@@ -39,37 +38,14 @@ class Extractor:
         self.preprocess = Preprocessing(config.model_name, config.crop_names, self.device)
         if config.show_kinetics_pred or config.save_predictions:
             class_names(config.kinetics_class_labels)  # which says now what is wrong with them
-        if config.batch_size is not None:
-            self.batch_size = config.batch_size
-        elif self.device.type == "cpu":
-            self.batch_size = CPU_BATCH
-        else:
-            self.batch_size = items_that_fit(device, BYTES_PER_FRAME[dtype.itemsize], LARGEST_BATCH, num_sharing)
-
-    def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
-        """Return the features of a video, float32 (N, D), or (N, K, D) of K crops; its frames are also written to
-        `frames_folder`, if given.
-
-        Raises MediaError, SaveError and OutOfMemoryError.
-        """
-        work = partial(self._extract, path, options, frames_folder)
-        features, self.batch_size = retry_with_half_batch(work, self.batch_size)
-        return features
-
-    def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:
-        return extract_rows(
-            path,
-            options,
-            frames_folder,
-            config=self.config,
-            device=self.device,
-            min_side_size=None,
-            stacks_per_batch=max(1, batch_size // self.config.stack_size),
-            embed=self._embed,
-            prepare=self.preprocess.cut,
+        self.batch_size = choose_batch_size(
+            config.batch_size, device, CPU_BATCH, BYTES_PER_FRAME[dtype.itemsize], LARGEST_BATCH, num_sharing
         )
 
-    def _embed(self, stacks: Stacks) -> dict[str, Tensor]:
+    def prepare(self, frame: Tensor) -> Tensor:
+        return self.preprocess.cut(frame)
+
+    def embed(self, stacks: Stacks) -> dict[str, Tensor]:
         """Return the features of stacks of cut frames, (B, D), or (B, K, D) of K crops."""
         cut = torch.stack([frame for stack in stacks for frame in stack.items])  # (B T, K, 3, H, W)
         rows = []

@@ -42,18 +42,13 @@ class Config(StackOptions, SizeOptions, PrecisionOptions, WeightsOptions):
 EXTRACT = """
 import torch
 
-from models.clips import extract_rows
+from models.clips import RowExtractor
 
 
-class Extractor:
+class Extractor(RowExtractor):
     def __init__(self, config, device, num_sharing=1):
-        self.config, self.device = config, torch.device(device)
-
-    def extract(self, path, options, frames_folder=None):
-        return extract_rows(
-            path, options, frames_folder, config=self.config, device=self.device,
-            min_side_size=self.config.min_side_size, stacks_per_batch=2, embed=self.embed,
-        )
+        self.config, self.device, self.batch_size = config, torch.device(device), 2 * config.stack_size
+        self.min_side_size = config.min_side_size
 
     def embed(self, stacks):
         colours = [torch.stack(stack.items).float().mean(dim=(0, 2, 3)) for stack in stacks]
