@@ -58,8 +58,13 @@ def _is_projected(known: PretrainedCfg) -> bool:
 
 
 def check(config: Config) -> None:
-    """Raise ValueError where there is no such model, or it cannot give what the options ask for."""
+    """Raise ValueError where there is no such model, or it cannot give what the options ask for.
+
+    Raises WeightsError where it needs a file of weights from the user.
+    """
     known = find_config(config.model_name)
+    if config.weights == "pretrained" and config.checkpoint is None and not known.has_weights:
+        raise WeightsError(f"timm knows of no published weights of {config.model_name}: name a file with --checkpoint")
     if config.keep_classifier and config.checkpoint is not None:
         return  # which may have a classifier where the published weights have none
     with torch.device("meta"), torch.inference_mode():  # shapes without numbers
