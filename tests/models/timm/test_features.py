@@ -208,7 +208,10 @@ def test_the_classifiers_logits_are_what_the_bare_model_gives() -> None:
         ({"model_name": "test_vit2", "pooling": "token"}, "--pooling token: test_vit2 has no class token"),
         ({"model_name": "vit_small_patch14_dinov2", "keep_classifier": True}, "dinov2 has no classifier"),
         ({"model_name": "vit_base_patch16_clip_224.openai", "keep_classifier": True}, "openai has no classifier"),
-        ({"model_name": "mobilenetv5_300m_enc"}, "mobilenetv5_300m_enc: gives no features of images"),
+        (
+            {"model_name": "mobilenetv5_300m_enc", "weights": "random"},
+            "mobilenetv5_300m_enc: gives no features of images",
+        ),
     ],
 )
 def test_what_a_model_cannot_give_is_refused_before_the_run(options: dict[str, object], message: str) -> None:
