@@ -78,7 +78,7 @@ class Config(Protocol):
         """Return the weights that the features need."""
 
     def check_devices(self, devices: Sequence[str]) -> None:
-        """Raise ValueError where a device cannot do what the options ask for."""
+        """Raise ValueError where a device, if there are any, cannot do what the options ask for."""
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -127,15 +127,12 @@ class Options:
     """Of the group, in the help."""
 
     required: ClassVar[tuple[str, ...]] = ()
-    """The options that have no default: in their fields it is None."""
+    """The options that have no default, in whose fields it is None: what only tells, as --status, works without."""
 
     has_maps: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for values that cannot be."""
-        for name in self.required:
-            if getattr(self, name) is None:
-                raise ValueError(f"--{name} is needed")
 
     @property
     def num_crops(self) -> int:
@@ -159,7 +156,9 @@ class Options:
         return None
 
     def check_devices(self, devices: Sequence[str]) -> None:
-        pass
+        for name in self.required if devices else ():
+            if getattr(self, name) is None:
+                raise ValueError(f"--{name} is needed")
 
     @property
     def extras(self) -> tuple[str, ...]:

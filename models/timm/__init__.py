@@ -69,7 +69,7 @@ class Config(FrameOptions, PrecisionOptions, WeightsOptions):
 
     @property
     def answer(self) -> str | None:
-        command, _, pattern = self.model_name.partition(" ")
+        command, _, pattern = (self.model_name or "").partition(" ")
         if command != "list":
             return None
         require_timm()

@@ -66,16 +66,14 @@ class Config(StackOptions, CropOptions, ClassOptions, PrecisionOptions, WeightsO
     checkpoint: str | None = option(None, "checkpoint of the model, in place of the published one", metavar="PTH")
 
     def __post_init__(self) -> None:
-        model = MODELS.get(self.model_name)
-        if model is not None:
-            if self.stack_size is None:
-                object.__setattr__(self, "stack_size", model.stack_size)
-            if self.step_size is None:
-                object.__setattr__(self, "step_size", self.stack_size)
-        elif self.model_name is not None:
+        if self.model_name is not None and self.model_name not in MODELS:
             raise ValueError(f"--model_name {self.model_name}: must be one of {', '.join(MODELS)}")
+        model = MODELS.get(self.model_name, Model(""))
+        if self.stack_size is None:
+            object.__setattr__(self, "stack_size", model.stack_size)
+        if self.step_size is None:
+            object.__setattr__(self, "step_size", self.stack_size)
         super().__post_init__()
-        assert model is not None  # a name is required
         if self.stack_size < model.least or (self.stack_size > model.least and not model.takes_more):
             number = f"at least {model.least}" if model.takes_more else f"exactly {model.least}"
             raise ValueError(f"--stack_size {self.stack_size}: {self.model_name} takes {number} frames")

@@ -112,8 +112,6 @@ def test_good_videos_are_done_and_a_damaged_one_fails_alone(done: Done) -> None:
 
 def test_status_tells_where_things_stand(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--feature_type", done.feature_type, "--status", "--json", "--output_path", str(done.output)]
-    needed = [name for name in ("--model_name",) if name in done.case.options]
-    where += [word for name in needed for word in (name, done.case.options[done.case.options.index(name) + 1])]
     status = main.main([*where, "--video_paths", str(done.videos)])
     report = json.loads(capsys.readouterr().out)
     assert status == 1
