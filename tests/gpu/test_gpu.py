@@ -6,12 +6,14 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import models
 from models import vggish
 from models.i3d import Config
 from models.i3d.extract import Extractor
@@ -69,6 +71,32 @@ def test_features_are_those_of_the_cpu(
     arrays = extract(config_of(checkpoints, stack_size=12, step_size=20, precision=precision), GPU, clip)
     for stream, rows in arrays.items():
         assert cosines(rows, of_the_cpu[stream]).min() > least_cosine
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "timm": {"model_name": "vit_small_patch16_224"},
+    "torchvision": {"model_name": "r2plus1d_18", "crops": ("five",)},
+    "flow": {"pwc_path": "pwc_path"},
+    "i3d": {"crops": ("c", "mtl"), "align": "center", "edge": "zero", "stack_size": 12, "step_size": 20},
+}
+
+
+@pytest.mark.parametrize(("precision", "least_cosine"), [("fp32", 0.9999), ("mixed", 0.999)])
+@pytest.mark.parametrize("name", OTHERS)
+def test_features_of_others_are_those_of_the_cpu(
+    name: str, clip: str, checkpoints: dict[str, str], precision: str, least_cosine: float
+) -> None:
+    """Of a row of flow, all its vectors are compared at once, with PWC-Net's stand-in for weights."""
+    options = {option: checkpoints.get(str(value), value) for option, value in OTHERS[name].items()}
+    weights = checkpoints if name == "i3d" else {} if name == "flow" else {"weights": "random"}
+    found = []
+    for device in (GPU, torch.device("cpu")):
+        chosen = precision if device == GPU else "fp32"
+        extract_one = models.extractor(name, str(device), precision=chosen, **options, **weights)
+        found.append(extract_one(clip).arrays)
+    for suffix, rows in found[0].items():
+        ours, expected = (array.astype(np.float32).reshape(len(array), -1) for array in (rows, found[1][suffix]))
+        assert cosines(ours, expected).min() > least_cosine
 
 
 @pytest.mark.parametrize("precision", ["fp32", "mixed", "bf16"])
