@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.base import FrameOptions
+from models.options import FrameOptions
 from utils.devices import device_context
 from utils.errors import MediaError
 from utils.media.device_frames import frames_on_device

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
-from models.base import FrameOptions, PrecisionOptions, SizeOptions, WantedWeights, WeightsOptions
+from models.base import WantedWeights
+from models.options import FrameOptions, PrecisionOptions, SizeOptions, WeightsOptions
 from models.pwc.checkpoint import PWC
 from utils.option import option
 from utils.stacks import Stack, stacks

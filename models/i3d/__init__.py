@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.base import ClassOptions, CropOptions, SizeOptions, StackOptions, WantedWeights
+from models.base import WantedWeights
 from models.flow import FlowOptions
 from models.i3d import checkpoint
+from models.options import ClassOptions, CropOptions, SizeOptions, StackOptions
 from utils.option import option
 from utils.video_list import VIDEO_SUFFIXES
 

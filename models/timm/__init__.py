@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.base import FrameOptions, PrecisionOptions, WantedWeights, WeightsOptions
+from models.base import WantedWeights
+from models.options import FrameOptions, PrecisionOptions, WeightsOptions
 from utils.option import option
 from utils.video_list import VIDEO_SUFFIXES
 

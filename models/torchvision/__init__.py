@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from models.base import ClassOptions, CropOptions, PrecisionOptions, StackOptions, WantedWeights, WeightsOptions
+from models.base import WantedWeights
+from models.options import ClassOptions, CropOptions, PrecisionOptions, StackOptions, WeightsOptions
 from utils.option import option
 from utils.video_list import VIDEO_SUFFIXES
 from utils.weights.published import WeightsFile

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from models.base import PrecisionOptions, WantedWeights, WeightsOptions
+from models.base import WantedWeights
+from models.options import PrecisionOptions, WeightsOptions
 from models.vggish import checkpoint
 from utils.option import option
 from utils.video_list import AUDIO_SUFFIXES, VIDEO_SUFFIXES

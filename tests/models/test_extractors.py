@@ -24,7 +24,7 @@ CONFIG = """
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.base import PrecisionOptions, SizeOptions, StackOptions, WeightsOptions
+from models.options import PrecisionOptions, SizeOptions, StackOptions, WeightsOptions
 from utils.option import option
 from utils.video_list import VIDEO_SUFFIXES
 
