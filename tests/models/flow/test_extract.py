@@ -250,7 +250,7 @@ def test_a_worker_that_is_killed_while_it_writes_leaves_nothing_that_counts(tmp_
         (["--flow", "raft", "--min_side_size", 120], "--min_side_size 120: --flow raft needs at least 121"),
         (["--flow", "tvl1", "--weights", "random"], "--weights random does nothing with --flow tvl1"),
         (["--flow", "tvl1", "--pwc_path", "a"], "--pwc_path: is for --flow pwc, not for tvl1"),
-        (["--stack_size", "9"], "--stack_size is an option of i3d, not of flow"),
+        (["--streams", "rgb"], "--streams is an option of i3d, not of flow"),
     ],
 )
 def test_wrong_options_are_told_in_a_line(
