@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.options import FrameOptions
-from utils.devices import device_context
+from utils.devices import device_context, dtype_of, forbid_reduced_precision, precision_on
 from utils.errors import MediaError
 from utils.media.device_frames import frames_on_device
 from utils.media.options import DecodeOptions
@@ -28,18 +28,23 @@ Embed = Callable[[Stacks], dict[str, Tensor]]
 
 
 class RowExtractor:
-    """The base of extractors of frames and of stacks, which set what it declares, and have `embed` or `begin`.
+    """The base of extractors of frames and of stacks, which set `batch_size`, and have `embed` or `begin`.
 
-    It keeps a smaller batch size, once that was needed.
+    It sets PyTorch's precision flags, which are the whole process's, and keeps a smaller batch size, once that was
+    needed.
     """
 
-    config: FrameOptions
-    device: torch.device
     batch_size: int
     """Frames that are embedded together, if a stack has no more."""
 
     min_side_size: int | None = None
     """What frames are scaled to, if at all."""
+
+    def __init__(self, config: FrameOptions, device: str, precision: str | None) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        forbid_reduced_precision()
+        self.dtype = dtype_of(precision_on(device, precision))
 
     def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
         """Return the features of a video, float32, of each suffix (N, D), or (N, K, D) of K crops.

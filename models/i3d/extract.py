@@ -15,7 +15,7 @@ from models.i3d.net import CHANNELS, I3D, VARIANTS
 from models.i3d.transforms import mirror_flow, normalize_rgb, quantize_flow
 from models.kinetics import class_names, mean_of_crops, predictions
 from utils.crops import crop, is_mirrored
-from utils.devices import CPU, dtype_of, forbid_reduced_precision, precision_on
+from utils.devices import CPU
 from utils.media.options import DecodeOptions
 from utils.results import Arrays, Predictions
 from utils.stacks import Stack
@@ -23,23 +23,21 @@ from utils.weights.checkpoint import load_or_randomize
 
 
 class Extractor(RowExtractor):
-    """Holds the networks on one device. It sets PyTorch's precision flags, which are the whole process's."""
+    """Holds the networks on one device."""
 
     config: Config
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
-        self.config = config
-        self.device = torch.device(device)
-        forbid_reduced_precision()
-        self.dtype = dtype = dtype_of(precision_on(device, config.precision))
+        super().__init__(config, device, config.precision)
         self.i3d = {
-            stream: load_i3d(config, stream, dtype, for_gpu=device != CPU).to(self.device) for stream in config.suffixes
+            stream: load_i3d(config, stream, self.dtype, for_gpu=device != CPU).to(self.device)
+            for stream in config.suffixes
         }
         if config.uses_flow:
-            self.flow_method = load_flow(config.flow, config.flow_weights_path, self.device, dtype)
+            self.flow_method = load_flow(config.flow, config.flow_weights_path, self.device, self.dtype)
         if config.show_kinetics_pred or config.save_predictions:
             class_names(config.kinetics_class_labels)  # which says now what is wrong with them
-        self.batch_size = frames_per_batch(config, device, dtype, num_sharing)  # whose stacks go through I3D together
+        self.batch_size = frames_per_batch(config, device, self.dtype, num_sharing)
         self.min_side_size = config.min_side_size
 
     def begin(self, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Embed:

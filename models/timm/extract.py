@@ -10,7 +10,6 @@ from models.clips import RowExtractor, Stacks
 from models.timm import Config
 from models.timm.net import Embedder, load_model
 from models.timm.preprocessing import Preprocessing
-from utils.devices import dtype_of, forbid_reduced_precision, precision_on
 from utils.errors import OverflowingError
 from utils.media.options import DecodeOptions
 from utils.memory import choose_batch_size
@@ -23,15 +22,12 @@ BYTES_PER_PIXEL = 400  # of what a model sees, in half precision, of large convo
 
 
 class Extractor(RowExtractor):
-    """Holds a model on one device. It sets PyTorch's precision flags, which are the whole process's."""
+    """Holds a model on one device."""
 
     config: Config
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
-        self.config = config
-        self.device = torch.device(device)
-        forbid_reduced_precision()
-        self.dtype = dtype_of(precision_on(device, config.precision))
+        super().__init__(config, device, config.precision)
         model = load_model(config)
         self.preprocess = Preprocessing(model, self.device)
         height, width = model.pretrained_cfg["input_size"][1:]

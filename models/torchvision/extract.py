@@ -12,7 +12,6 @@ from models.clips import RowExtractor, Stacks
 from models.kinetics import class_names, mean_of_crops, predictions
 from models.torchvision import Config
 from utils.crops import crop
-from utils.devices import dtype_of, forbid_reduced_precision, precision_on
 from utils.memory import choose_batch_size
 from utils.results import Arrays, Predictions
 from utils.weights.checkpoint import load_or_randomize
@@ -25,21 +24,18 @@ BYTES_PER_FRAME = {4: 60 * 10**6, 2: 30 * 10**6}
 
 
 class Extractor(RowExtractor):
-    """Holds a network on one device. It sets PyTorch's precision flags, which are the whole process's."""
+    """Holds a network on one device."""
 
     config: Config
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
-        self.config = config
-        self.device = torch.device(device)
-        forbid_reduced_precision()
-        dtype = dtype_of(precision_on(device, config.precision))
-        self.network = load_network(config.model_name, config.checkpoint, dtype).to(self.device)
+        super().__init__(config, device, config.precision)
+        self.network = load_network(config.model_name, config.checkpoint, self.dtype).to(self.device)
         self.preprocess = Preprocessing(config.model_name, config.crop_names, self.device)
         if config.show_kinetics_pred or config.save_predictions:
             class_names(config.kinetics_class_labels)  # which says now what is wrong with them
         self.batch_size = choose_batch_size(
-            config.batch_size, device, CPU_BATCH, BYTES_PER_FRAME[dtype.itemsize], LARGEST_BATCH, num_sharing
+            config.batch_size, device, CPU_BATCH, BYTES_PER_FRAME[self.dtype.itemsize], LARGEST_BATCH, num_sharing
         )
 
     def prepare(self, frame: Tensor) -> Tensor:

@@ -47,8 +47,8 @@ from models.clips import RowExtractor
 
 class Extractor(RowExtractor):
     def __init__(self, config, device, num_sharing=1):
-        self.config, self.device, self.batch_size = config, torch.device(device), 2 * config.stack_size
-        self.min_side_size = config.min_side_size
+        super().__init__(config, device, config.precision)
+        self.batch_size, self.min_side_size = 2 * config.stack_size, config.min_side_size
 
     def embed(self, stacks):
         colours = [torch.stack(stack.items).float().mean(dim=(0, 2, 3)) for stack in stacks]
