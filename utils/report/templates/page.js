@@ -42,9 +42,23 @@ function show(seconds) {
   axis.setAttribute("aria-valuetext", now.textContent);
 }
 
+// One thing at a time: Chromium's player can stop for ever when more is asked of it before a seek has ended.
+let wanted = null, isToPlay = false;
 function go(seconds) {
   show(seconds);
-  if (video.readyState > 0) video.currentTime = time;
+  if (video.seeking) wanted = time;
+  else if (video.readyState > 0) video.currentTime = time;
+}
+
+function play() {
+  isToPlay = video.seeking;
+  if (!isToPlay) video.play().catch(() => {});
+}
+
+function arrive() {
+  if (wanted !== null) [video.currentTime, wanted] = [wanted, null];
+  else if (isToPlay) play();
+  else follow();
 }
 
 function follow() {
@@ -65,11 +79,12 @@ document.addEventListener("keydown", (event) => {
   const places = { ArrowRight: next, ArrowLeft: previous, Home: 0, End: data.seconds };
   if (event.key in places) go(places[event.key]);
   else if (event.key !== " ") return;
-  else if (video.paused) video.play().catch(() => {});
+  else if (video.paused) play();
   else video.pause();
   event.preventDefault();
 });
-for (const name of ["play", "seeked", "loadedmetadata"]) video.addEventListener(name, follow);
+for (const name of ["play", "loadedmetadata"]) video.addEventListener(name, follow);
+video.addEventListener("seeked", arrive);
 function giveUpVideo() {
   video.hidden = true;
   document.querySelector("#no-video").hidden = false;
