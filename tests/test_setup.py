@@ -2,10 +2,16 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
+import main
+from sample import extract_sample
 from tests.helpers.oracles import REPOSITORY
+from utils.errors import UnreachableError
 
 PROGRAM, DEV = "requirements.lock", "requirements-dev.lock"
 FAKE_PYTHON = """case "$*" in
@@ -60,3 +66,22 @@ def test_an_environment_that_is_linked_to_is_used_as_it_is_or_refused(tmp_path: 
     (tmp_path / "own/bin/python").symlink_to("/bin/sh")
     assert make(tmp_path, "setup") == []
     assert [path.name for path in (tmp_path / "own").rglob("*")] == ["bin", "python"]
+
+
+def test_the_sample_needs_no_more_than_the_programs_packages_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(wanted: object) -> None:
+        raise UnreachableError("no network")
+
+    commands: list[list[str]] = []
+
+    def note(command: list[str]) -> int:
+        commands.append(command)
+        return 0
+
+    for package in ("timm", "ray", "h5py", "cv2"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(extract_sample, "obtain", no_network)
+    monkeypatch.setattr(main, "main", note)
+    assert [extract_sample.extract_sample(name) for name in extract_sample.FEATURE_TYPES] == [0, 0]
+    assert [command[1] for command in commands] == ["i3d", "vggish"]
+    assert all(command[-2:] == ["--weights", "random"] for command in commands)
