@@ -101,3 +101,13 @@ class RowExtractor:
             missing_seconds=video.missing_seconds,
             fps=float(video.fps),
         )
+
+
+def zero_beyond(images: Tensor, stacks: Stacks, num_after: int = 0) -> None:
+    """Set to zero what is made of frames beyond an end of the video, in the images (B, T, ...) of stacks.
+
+    An image is also made of the `num_after` frames after its own.
+    """
+    for of_stack, stack in zip(images, stacks, strict=True):
+        of_stack[: stack.inside.start] = 0
+        of_stack[stack.inside.stop - num_after :] = 0

@@ -1,46 +1,38 @@
 """Video -> the optical flow of its frames, written as it is computed."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from models.clips import RowExtractor
 from models.flow import Config, load_flow
 from models.flow.pairs import LARGEST_BATCH, PairFlows, frames_per_batch, pair_flows
-from utils.devices import device_context, dtype_of, forbid_reduced_precision, precision_on
+from utils.devices import device_context
 from utils.errors import MediaError
 from utils.media.device_frames import frames_on_device
 from utils.media.options import DecodeOptions
 from utils.media.video import Video
-from utils.memory import retry_with_half_batch
 from utils.outputs.growing import Rows, growing_array
 from utils.results import Features
 from utils.stacks import Stack
 
 
-class Extractor:
-    """Holds the method on one device. It sets PyTorch's precision flags, which are the whole process's."""
+class Extractor(RowExtractor):
+    """Holds the method on one device.
+
+    Features are the flow from each frame of a video to the next, float16 (N - 1, 2, H, W), x before y, in pixels. The
+    array lies in a file in `options.scratch`. With `keep_flow`, flow in colours is written beside the frames.
+    """
+
+    config: Config
 
     def __init__(self, config: Config, device: str, num_sharing: int = 1) -> None:
-        self.config = config
-        self.device = torch.device(device)
-        forbid_reduced_precision()
-        self.dtype = dtype_of(precision_on(device, config.precision))
+        super().__init__(config, device, config.precision)
         self.method = load_flow(config.flow, config.flow_weights_path, self.device, self.dtype)
         self.batch_size = frames_per_batch(config, device, self.dtype, num_sharing)
-
-    def extract(self, path: str, options: DecodeOptions, frames_folder: Path | None = None) -> Features:
-        """Return the flow from each frame of a video to the next, float16 (N - 1, 2, H, W), x before y, in pixels.
-
-        The array lies in a file in `options.scratch`. The scaled frames are also written to `frames_folder`, if given,
-        and with `keep_flow` flow in colours beside that. Raises MediaError, SaveError and OutOfMemoryError.
-        """
-        work = partial(self._extract, path, options, frames_folder)
-        features, self.batch_size = retry_with_half_batch(work, self.batch_size)
-        return features
 
     @torch.inference_mode()
     def _extract(self, path: str, options: DecodeOptions, frames_folder: Path | None, batch_size: int) -> Features:

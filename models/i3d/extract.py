@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.clips import Embed, RowExtractor, Stacks
+from models.clips import Embed, RowExtractor, Stacks, zero_beyond
 from models.flow import load_flow
 from models.flow.pairs import PairFlows, frames_per_batch, pair_flows
 from models.i3d import CROP_SIZE, Config, checkpoint
@@ -59,18 +59,16 @@ class Extractor(RowExtractor):
             if options.sketch is not None:
                 for stack, first in zip(stacks, range(0, len(images), size), strict=True):
                     options.sketch.add_flow(stack.row, images[first + self._middle(stack)])
-        reach = 0 if stream == "rgb" else 1  # frames after its own
-        places = [(stack, i) for stack in stacks for i in range(size)] if self.config.edge == "zero" else []
-        beyond = [place for place, (stack, i) in enumerate(places) if not {i, i + reach} <= set(stack.inside)]
         for name in self.config.crop_names:
             cropped = torch.stack([crop(image, name, CROP_SIZE) for image in images])
             if stream == "rgb":
                 seen = normalize_rgb(cropped)
             else:
                 seen = quantize_flow(mirror_flow(cropped) if is_mirrored(name) else cropped)
-            for place in beyond:
-                seen[place] = 0
-            yield seen.view(len(stacks), size, *seen.shape[1:])
+            seen = seen.view(len(stacks), size, *seen.shape[1:])
+            if self.config.edge == "zero":
+                zero_beyond(seen, stacks, num_after=0 if stream == "rgb" else 1)
+            yield seen
 
     def _flows(self, stacks: Stacks, flows: PairFlows) -> list[Tensor]:
         """Return the flow (2, H, W) from each frame of some stacks to the next one, in pixels."""

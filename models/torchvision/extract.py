@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.functional import center_crop, resize
 
-from models.clips import RowExtractor, Stacks
+from models.clips import RowExtractor, Stacks, zero_beyond
 from models.kinetics import class_names, mean_of_crops, predictions
 from models.torchvision import Config
 from utils.crops import crop
@@ -48,9 +48,7 @@ class Extractor(RowExtractor):
         for of_crop in cut.unbind(dim=1):
             images = self.preprocess.normalize(of_crop).view(len(stacks), -1, *of_crop.shape[1:])
             if self.config.edge == "zero":
-                for of_stack, stack in zip(images, stacks, strict=True):
-                    of_stack[: stack.inside.start] = 0
-                    of_stack[stack.inside.stop :] = 0
+                zero_beyond(images, stacks)
             rows.append(self.network(images.transpose(1, 2)))
         return {SUFFIX: torch.stack(rows, dim=1) if len(rows) > 1 else rows[0]}
 
