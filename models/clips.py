@@ -28,7 +28,7 @@ Embed = Callable[[Stacks], dict[str, Tensor]]
 
 
 class RowExtractor:
-    """The base of extractors of frames and of stacks, which set `batch_size`, and have `embed` or `begin`.
+    """The base of extractors of frames and of stacks, which set `batch_size`, and have `embed`, `begin` or `_extract`.
 
     It sets PyTorch's precision flags, which are the whole process's, and keeps a smaller batch size, once that was
     needed.

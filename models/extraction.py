@@ -19,7 +19,7 @@ from utils.outputs import writers
 from utils.outputs.resume import Output
 from utils.outputs.status_report import UNKNOWN, Outcome, read_outcomes
 from utils.report import Report, warning_only
-from utils.results import Arrays, Row, Span
+from utils.results import Arrays, Predictions, Row, Span
 from utils.video_list import absolute, stem_of
 from utils.weights.download import fingerprint, obtain
 from utils.workers.process import ExtractVideo
@@ -117,6 +117,8 @@ class Job:
             features = extractor.extract(path, decode, frames_folder(self.config, stem))
         except AcceleratorError as error:  # after which a GPU does nothing more for this process
             raise BrokenWorkerError(str(error)) from error
+        extras = self.output.extras if self.output else ()
+        predictions = self._predict(extractor, features.arrays, extras)
         row = Row(
             path,
             "ok",
@@ -124,7 +126,7 @@ class Job:
             missing=features.missing,
             missing_seconds=features.missing_seconds,
             fps=features.fps,
-            report=self._tell_predictions(extractor, features.arrays, features.spans),
+            report=self._tell(predictions, features.spans),
         )
         if self.output is None:
             report = "\n".join(filter(None, [writers.describe(path, features), row.report]))
@@ -132,7 +134,7 @@ class Job:
         if row.report:
             row = dataclasses.replace(row, report=f"{path}\n{row.report}")
         outputs = writers.save_numpy(features, self.output.folder, stem, self.output.files)
-        self._save_extras(self.output.extras, extractor, features.arrays, features.spans, stem)
+        self._save_extras(extras, predictions, features.spans, stem)
         if self.report and sketch is not None:
             predict = extractor.predict if isinstance(extractor, Classifier) else None
             with warning_only(path):
@@ -157,26 +159,33 @@ class Job:
         lacking = [extra for extra in self.output.extras if not self.output.has_extra(stem, extra)]
         if lacking and spans is None:
             return None
-        self._save_extras(lacking, extractor, arrays, spans or [], stem)
-        told = self._tell_predictions(extractor, arrays, spans)
+        predictions = self._predict(extractor, arrays, lacking)
+        self._save_extras(lacking, predictions, spans or [], stem)
+        told = self._tell(predictions, spans)
         return Row(path, "skipped", outputs=self.output.paths(stem), report=f"{path}\n{told}" if told else "")
 
-    def _tell_predictions(self, extractor: Extractor, arrays: Arrays, spans: list[Span] | None) -> str:
-        """Return what features resemble, for people to read, if that is asked for."""
-        if not self.config.shows_predictions:
-            return ""
+    def _predict(self, extractor: Extractor, arrays: Arrays, extras: Container[str]) -> Predictions | None:
+        """Return what features resemble, if that is to be told, or saved among `extras`."""
+        if not self.config.shows_predictions and "predictions" not in extras:
+            return None
         assert isinstance(extractor, Classifier)
-        return writers.describe_predictions(extractor.predict(arrays), spans)
+        return extractor.predict(arrays)
+
+    def _tell(self, predictions: Predictions | None, spans: list[Span] | None) -> str:
+        """Return what features resemble, for people to read, if that is asked for."""
+        if predictions is None or not self.config.shows_predictions:
+            return ""
+        return writers.describe_predictions(predictions, spans)
 
     def _save_extras(
-        self, extras: Container[str], extractor: Extractor, arrays: Arrays, spans: list[Span], stem: str
+        self, extras: Container[str], predictions: Predictions | None, spans: list[Span], stem: str
     ) -> None:
         assert self.output is not None
         if "timestamps" in extras:
             writers.save_timestamps(spans, self.output.folder, stem)
         if "predictions" in extras:
-            assert isinstance(extractor, Classifier)
-            writers.save_predictions(extractor.predict(arrays), spans, self.output.folder, stem)
+            assert predictions is not None
+            writers.save_predictions(predictions, spans, self.output.folder, stem)
 
 
 @functools.cache
